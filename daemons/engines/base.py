@@ -1,0 +1,160 @@
+"""What a daemon asks of its engine. Real engines and the fakes in fakes.py meet the same contracts.
+
+An engine raises EngineError for everything that can be expected to go wrong. Nothing here imports a
+machine-learning or audio package; the engines do, when they are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ipc.errors import CallError, Code
+
+STT_RATE = 16_000
+"""Samples per second of all audio on its way to the transcriber (Whisper's own rate)."""
+
+FRAME_MS = 20
+"""Length of an audio frame on the wire and in the daemons."""
+
+FRAME_BYTES = STT_RATE * FRAME_MS // 1000 * 2
+"""One such frame: signed 16-bit little-endian mono."""
+
+
+class EngineError(CallError):
+    """An engine cannot do what it was asked. `code` says why, the text what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What `timmy status` shows: e.g. ("faster-whisper", "tiny.en", "cpu int8")."""
+
+    engine: str
+    model: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """FRAME_BYTES of audio. `t_ns` is the capture time of its first sample (monotonic)."""
+
+    t_ns: int
+    pcm: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """`text` is empty when nothing was said: noise, music and invented text on silence are removed."""
+
+    text: str
+    no_speech: float  # 0..1, the model's own doubt
+
+
+class Transcriber(Protocol):
+    info: EngineInfo
+
+    def transcribe(self, pcm: bytes) -> Transcript:
+        """Blocking; called from one worker thread. `pcm`: STT_RATE, 16-bit mono, any length up to 60 s."""
+
+
+class VoiceDetector(Protocol):
+    def is_speech(self, pcm: bytes) -> bool:
+        """Whether one frame of 10, 20 or 30 ms at STT_RATE is voiced."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """`messages` as (role, content), role one of system, user, assistant. `max_tokens` 0 only reads it."""
+
+    messages: Sequence[tuple[str, str]]
+    max_tokens: int
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Last item of a stream of tokens. `finish`: "stop" or "length"."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    finish: str
+
+
+class LanguageModel(Protocol):
+    info: EngineInfo
+
+    def generate(self, prompt: Prompt) -> AsyncIterator[str | Usage]:
+        """Pieces of text as they come, then exactly one Usage. `aclose()` on the iterator, or cancelling
+        the task that awaits it, stops the model within 100 ms. Called from the event loop, one at a time."""
+
+    async def close(self) -> None: ...
+
+
+class Embedder(Protocol):
+    info: EngineInfo
+    dimensions: int
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Blocking; unit vectors, one a text."""
+
+
+class Classifier(Protocol):
+    info: EngineInfo
+
+    def importance(self, text: str) -> int:
+        """Blocking; 0 (small talk, a question) to 5 (must not be forgotten). 2 and more is worth keeping."""
+
+
+class Synthesizer(Protocol):
+    info: EngineInfo
+    sample_rate: int
+
+    def synthesize(self, text: str) -> AsyncIterator[bytes]:
+        """PCM, 16-bit mono at `sample_rate`, in chunks as they are made. `aclose()` or cancelling stops it."""
+
+    async def close(self) -> None: ...
+
+
+class AudioIn(Protocol):
+    """A microphone. `start` opens it once; `on_frame` and `on_lost` are called from any thread."""
+
+    name: str
+
+    def start(self, on_frame: Callable[[Frame], None], on_lost: Callable[[EngineError], None]) -> None:
+        """Raises EngineError(DEVICE_MISSING | DEVICE_BUSY)."""
+
+    def close(self) -> None: ...
+
+
+class AudioOut(Protocol):
+    """A speaker, opened once and kept. Silence goes out while nothing is queued."""
+
+    name: str
+    sample_rate: int
+
+    def start(self, on_lost: Callable[[EngineError], None]) -> None:
+        """Raises EngineError(DEVICE_MISSING | DEVICE_BUSY)."""
+
+    def write(self, pcm: bytes) -> None:
+        """Queues audio; never blocks."""
+
+    def mark_end(self) -> None:
+        """What was written so far is one utterance: `on_drained` is due when its last sample has sounded."""
+
+    def flush(self) -> None:
+        """Forgets what has not sounded; silent within 50 ms. Its `on_drained` is not called."""
+
+    on_started: Callable[[int], None]
+    """Called from any thread with the playout time (ns) of the first sample after silence."""
+
+    on_drained: Callable[[int], None]
+    """Called from any thread with the playout time (ns) of the last sample of an utterance."""
+
+    def close(self) -> None: ...
+
+
+# A reason to raise that every engine shares.
+def model_missing(name: str, hint: str) -> EngineError:
+    return EngineError(Code.MODEL_MISSING, f"model {name!r} is not here: {hint}")

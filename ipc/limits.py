@@ -1,0 +1,81 @@
+"""Every limit of the wire, with its reason. PROTOCOL.md lists them all (a test compares the two)."""
+
+from __future__ import annotations
+
+PROTOCOL_VERSION = 1
+"""Version this code speaks; `hello` carries the range."""
+
+HEADER_MAX_BYTES = 64 * 1024
+"""The longest prompt (MESSAGES_MAX messages within the model's context) fits twice; larger is a mistake."""
+
+PAYLOAD_MAX_BYTES = 64 * 1024
+"""1.3 s of 16-bit mono PCM at 24 kHz: audio goes in 20 ms frames, so nothing legitimate comes near."""
+
+FRAMES_MAX = 2
+"""Header and one payload. ZMQ_MAXMSGSIZE counts per frame, so parts are counted while receiving."""
+
+RID_BYTES = 16
+"""The size of a W3C trace-id, so that an exported trace keeps the request's own id."""
+
+TEXT_MAX_CHARS = 8192
+"""Ten minutes of speech; a clause, an answer and a memory are far below."""
+
+NAME_MAX_CHARS = 64
+"""Conversation, daemon, engine and feature names."""
+
+PATH_MAX_CHARS = 512
+"""Model names may be paths."""
+
+LIST_MAX_ITEMS = 200
+"""Memories in one reply, ids in one `forget`: keeps a reply inside HEADER_MAX_BYTES together with PAGE_MAX_CHARS."""
+
+PAGE_MAX_CHARS = 12_000
+"""Text in one page of memories: at four bytes a character still inside HEADER_MAX_BYTES."""
+
+MESSAGES_MAX = 256
+"""Messages of one prompt: 100 turns of history and the notes."""
+
+FEATURES_MAX = 32
+"""Features named in one `hello`."""
+
+TTL_MAX_MS = 24 * 3600 * 1000
+"""A day. `ttl_ms` 0 stands for a request that lives as long as its peer (a microphone, a follower)."""
+
+SEQ_MAX = 2**53
+"""The largest integer that every language keeps exact."""
+
+CREDIT_AUDIO = 10
+"""Items a sender of audio may have under way before the first grant: 10 x 20 ms = 200 ms."""
+
+CREDIT_EVENTS = 256
+"""Items a sender of anything else may have under way: a whole answer in tokens without a grant."""
+
+CREDIT_MAX = 4096
+"""No receiver may grant more than this in all; a sum above it is an attack or a bug."""
+
+OPEN_REQUESTS_PER_PEER = 64
+"""dialog, the busiest peer, has fewer than ten open; beyond 64 the answer is `over_quota`."""
+
+REMEMBERED_RIDS = 1024
+"""Ended requests remembered per peer, so that what crosses a terminal on the wire is known to be late."""
+
+PEERS_MAX = 256
+"""Peers a daemon keeps an account of."""
+
+PING_INTERVAL_S = 0.5
+"""Application ping while requests are open. ZMTP heartbeats prove the process, this proves the loop."""
+
+PEER_SILENCE_S = 1.5
+"""No message for this long although a ping is out: the peer hangs. Leaves 0.5 s of the 2 s for an apology."""
+
+CLIENT_SILENCE_S = 5.0
+"""A server drops the requests of a client that has been silent this long: ten missed pings."""
+
+CONNECT_TIMEOUT_S = 2.0
+"""How long a request waits for a peer that is not there (yet), if its own time allows."""
+
+UNIX_PATH_MAX_BYTES = 107
+"""sun_path of Linux less its terminator (unix(7))."""
+
+LEASE_MAX_MS = 30_000
+"""The longest time a dead dialog can leave the microphone muted."""
