@@ -65,6 +65,9 @@ PEERS_MAX = 256
 PING_INTERVAL_S = 0.5
 """Application ping while requests are open. ZMTP heartbeats prove the process, this proves the loop."""
 
+IDLE_PING_INTERVAL_S = 1.6
+"""The same while nothing is open: keeps the account of a client at its server alive."""
+
 PEER_SILENCE_S = 1.5
 """No message for this long although a ping is out: the peer hangs. Leaves 0.5 s of the 2 s for an apology."""
 

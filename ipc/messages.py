@@ -42,6 +42,9 @@ Nanos = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Millis = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Credit = Annotated[int, Meta(ge=1, le=limits.CREDIT_MAX)]
 
+FEATURES = ["credit", "epoch", "payload"]
+"""What this code knows to do, for `hello` and `welcome`."""
+
 HOME: Conversation = "home"
 """The conversation of the machine's own microphone and speaker."""
 

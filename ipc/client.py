@@ -1,0 +1,298 @@
+"""The client side: one connection to one daemon, any number of requests on it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ipc import codec, limits
+from ipc.channel import Channel
+from ipc.codec import Message
+from ipc.endpoints import runtime_dir
+from ipc.errors import (
+    CallCancelled,
+    CallError,
+    Code,
+    DeadlineExceeded,
+    LocalProtocolError,
+    PeerGone,
+    RemoteProtocolError,
+)
+from ipc.ids import BOOT_ID, new_rid
+from ipc.messages import FEATURES, Body, Cancel, Cancelled, CreditGrant, End, Error, Hello, Kind, Ping, Result, Welcome
+from ipc.session import Exchange, Session, Side, State
+from ipc.transport import ClientTransport, ZmqClientTransport
+
+log = logging.getLogger(__name__)
+
+_LAST_WORD_S = 0.25
+"""How much longer than its deadline a request waits: the server's own `error: deadline` tells more."""
+
+
+class Stream(Channel):
+    """One request as its caller sees it: items both ways, then `result()`."""
+
+    def __init__(self, session: Session, exchange: Exchange, transmit: Callable[[Message], bool]) -> None:
+        super().__init__(session, exchange, transmit)
+        self._result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        # A failure nobody asks for is no accident: whoever drops a stream is not interested in its end.
+        self._result.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+    def end(self) -> None:
+        """No more items from this side."""
+        self._transmit_or_fail(End())
+
+    def cancel(self, reason: str = "not wanted") -> None:
+        """Gives the request up. Whatever still comes is dropped; waiting for it raises CallCancelled."""
+        if self._exchange.state in (State.OPEN, State.ENDED):
+            self._transmit(self._session.send(self._exchange, Cancel(reason=reason)))
+            self._inbox.clear()
+            self.fail(CallCancelled(reason))
+
+    def abandon(self) -> None:
+        """Tells a peer that hangs to give the request up, should it come to."""
+        if self._exchange.state in (State.OPEN, State.ENDED):
+            self._transmit(self._session.send(self._exchange, Cancel(reason="no sign of life")))
+
+    async def result(self) -> Result:
+        """The result. Raises CallError when the request failed, CallCancelled when it was given up."""
+        return await asyncio.shield(self._result)
+
+    def _may_grant(self) -> bool:
+        return self._exchange.state is not State.CANCELLING
+
+    def done(self, result: Result) -> None:
+        if not self._result.done():
+            self._result.set_result(result)
+        self.complete()
+
+    def fail(self, reason: BaseException) -> None:
+        super().fail(reason)
+        if not self._result.done():
+            self._result.set_exception(reason)
+
+
+class Client:
+    """A connection to `daemon` that heals itself: requests wait for it a moment, or fail with PeerGone."""
+
+    def __init__(
+        self, daemon: str, name: str, *, folder: Path | None = None, transport: ClientTransport | None = None
+    ) -> None:
+        self.daemon = daemon
+        self.peer: Welcome | None = None
+        self._name = name
+        self._transport = transport or ZmqClientTransport(daemon, folder or runtime_dir())
+        self._session = Session(Side.CLIENT)
+        self._streams: dict[Exchange, Stream] = {}
+        self._timers: dict[Exchange, asyncio.TimerHandle] = {}
+        self._ready = asyncio.Event()
+        self._wired = False
+        self._last_heard_ns = 0
+        self._hello: Stream | None = None
+        self._ping: Stream | None = None
+        self.on_lost: Callable[[], None] = lambda: None
+        """Called when a peer that was there is gone, after its requests have failed."""
+
+    async def start(self) -> Self:
+        """Begins to connect. Returns at once; requests wait for the connection."""
+        self._loop = asyncio.get_running_loop()
+        self._transport.start(self._up, self._down, self._arrived)
+        self._ticker = self._loop.call_later(limits.PING_INTERVAL_S, self._tick)
+        return self
+
+    async def close(self) -> None:
+        """Gives up what is open and frees the socket."""
+        self._ticker.cancel()
+        for stream in list(self._streams.values()):
+            stream.cancel("the caller is leaving")
+        self._lose("the connection was closed here")
+        self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def connected(self) -> bool:
+        return self._ready.is_set()
+
+    async def wait_connected(self, timeout_s: float = limits.CONNECT_TIMEOUT_S) -> None:
+        """Raises PeerGone when the daemon does not answer in time."""
+        try:
+            await asyncio.wait_for(self._ready.wait(), timeout_s)
+        except TimeoutError:
+            raise PeerGone(
+                f"{self.daemon} does not answer at {self._transport.where}: is it running? (timmy up)"
+            ) from None
+
+    async def request(self, body: Body, *, rid: bytes | None = None, ttl_ms: int = 5000) -> Result:
+        """One question, one answer. `ttl_ms`: time given to all of it, the connection included."""
+        if not self._ready.is_set():
+            await self.wait_connected(min(ttl_ms / 1000, limits.CONNECT_TIMEOUT_S))
+        stream = self.open(body, rid=rid, ttl_ms=ttl_ms)
+        try:
+            return await stream._result
+        except asyncio.CancelledError:
+            stream.cancel()
+            raise
+
+    def open(self, body: Body, *, rid: bytes | None = None, ttl_ms: int = 0) -> Stream:
+        """Opens a request with streams. `ttl_ms` 0: it lives until it ends. Raises PeerGone when not connected."""
+        if not self._ready.is_set():
+            raise PeerGone(f"{self.daemon} is not connected")
+        return self._open(body, rid or new_rid(), ttl_ms)
+
+    def _open(self, body: Body, rid: bytes, ttl_ms: int) -> Stream:
+        exchange, message = self._session.request(body, rid, ttl_ms, time.monotonic_ns())
+        for older in [e for e in self._streams if e.closed]:
+            self._streams[older].fail(CallCancelled("superseded"))
+            self._forget(older)
+        stream = Stream(self._session, exchange, self._send)
+        self._streams[exchange] = stream
+        if ttl_ms:
+            self._timers[exchange] = self._loop.call_later(ttl_ms / 1000 + _LAST_WORD_S, self._expire, exchange)
+        try:
+            sent = self._send(message)
+        except LocalProtocolError:
+            self._session.end(exchange)
+            self._forget(exchange)
+            raise
+        if not sent:
+            self._lose(f"{self.daemon} went away")
+        return stream
+
+    # --- the connection ---
+
+    def _up(self) -> None:
+        self._lose(f"{self.daemon} restarted")
+        self._wired = True
+        self._greet()
+
+    def _down(self) -> None:
+        self._wired = False
+        self._lose(f"{self.daemon} went away")
+
+    def _greet(self) -> None:
+        hello = Hello(
+            name=self._name,
+            proto_min=limits.PROTOCOL_VERSION,
+            proto_max=limits.PROTOCOL_VERSION,
+            features=FEATURES,
+            boot_id=BOOT_ID,
+            pid=os.getpid(),
+        )
+        self._hello = self._open(hello, new_rid(), int(limits.PEER_SILENCE_S * 1000))
+        self._hello._result.add_done_callback(self._greeted)
+
+    def _greeted(self, result: asyncio.Future[Result]) -> None:
+        self._hello = None
+        if error := result.exception():
+            log.warning("%s did not welcome us: %s", self.daemon, error)
+            return
+        welcome = result.result()
+        if isinstance(welcome, Welcome):
+            self.peer = welcome
+            self._ready.set()
+
+    def _lose(self, reason: str) -> None:
+        """Fails everything that is open: nobody will answer it."""
+        was_there = self._ready.is_set()
+        self._ready.clear()
+        self._ping = None
+        for exchange, stream in list(self._streams.items()):
+            self._session.end(exchange)
+            stream.fail(PeerGone(reason))
+            self._forget(exchange)
+        if was_there:
+            self.on_lost()
+
+    def _tick(self) -> None:
+        """Pings; gives up a peer that did not answer the last one; greets again one that came to."""
+        self._ticker = self._loop.call_later(limits.PING_INTERVAL_S, self._tick)
+        silent_s = (time.monotonic_ns() - self._last_heard_ns) / 1e9
+        if not self._ready.is_set():
+            if self._wired and self._hello is None:
+                self._greet()
+        elif self._ping is not None and silent_s > limits.PEER_SILENCE_S:
+            for stream in list(self._streams.values()):
+                stream.abandon()
+            self._lose(f"{self.daemon} does not answer any more")
+        elif self._ping is None and (self._streams or silent_s > limits.IDLE_PING_INTERVAL_S):
+            self._ping = self._open(Ping(), new_rid(), 0)
+
+    # --- in and out ---
+
+    def _arrived(self, frames: list[bytes]) -> None:
+        self._last_heard_ns = time.monotonic_ns()
+        try:
+            message = codec.decode(frames)
+            exchange, _ = self._session.receive(message, self._last_heard_ns)
+        except RemoteProtocolError as error:
+            self._broken(error)
+            return
+        if exchange is not None:
+            self._hand_over(exchange, message)
+
+    def _hand_over(self, exchange: Exchange, message: Message) -> None:
+        stream, body = self._streams[exchange], message.body
+        if body.KIND is Kind.DOWN:
+            stream.deliver(body, message.payload)
+        elif isinstance(body, CreditGrant):
+            stream.credited()
+        else:
+            self._forget(exchange)
+            if self._ping is stream:
+                self._ping = None
+            if isinstance(body, Result):
+                stream.done(body)
+            elif isinstance(body, Error):
+                stream.fail(_call_error(body))
+                if body.code is Code.PEER_GONE:
+                    self._forgotten_by_peer()
+            elif isinstance(body, Cancelled):
+                stream.fail(CallCancelled(body.reason))
+
+    def _forgotten_by_peer(self) -> None:
+        """The daemon does not know us (any more): start over."""
+        if self._ready.is_set():
+            self._lose(f"{self.daemon} had given us up")
+
+    def _broken(self, error: RemoteProtocolError) -> None:
+        log.warning("%s broke the protocol: %s", self.daemon, error)
+        for exchange, stream in list(self._streams.items()):
+            if exchange.rid == error.rid and exchange.epoch == error.epoch:
+                stream.cancel("protocol error")
+                stream.fail(CallError(Code.BAD_MESSAGE, f"{self.daemon} broke the protocol: {error}"))
+
+    def _expire(self, exchange: Exchange) -> None:
+        if stream := self._streams.get(exchange):
+            stream.cancel("deadline")
+            self._session.end(exchange)
+            stream.fail(DeadlineExceeded(f"{self.daemon} did not answer in time"))
+            self._forget(exchange)
+
+    def _forget(self, exchange: Exchange) -> None:
+        self._streams.pop(exchange, None)
+        if timer := self._timers.pop(exchange, None):
+            timer.cancel()
+
+    def _send(self, message: Message) -> bool:
+        return self._transport.send(codec.encode(message))
+
+
+def _call_error(body: Error) -> CallError:
+    if body.code is Code.DEADLINE:
+        return DeadlineExceeded(body.detail)
+    if body.code is Code.PEER_GONE:
+        return PeerGone(body.detail)
+    return CallError(body.code, body.detail)

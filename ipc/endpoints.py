@@ -1,0 +1,78 @@
+"""Where the sockets lie, and who may use them. No zmq here."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from ipc.errors import EndpointError
+from ipc.limits import UNIX_PATH_MAX_BYTES
+
+DAEMONS = ("stt", "dialog", "llm", "memory", "tts")
+
+
+def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """TIMMY_RUNTIME, else timmy in XDG_RUNTIME_DIR, else /tmp/timmy-UID. It need not exist."""
+    if named := environ.get("TIMMY_RUNTIME"):
+        return Path(named)
+    if base := environ.get("XDG_RUNTIME_DIR"):
+        return Path(base) / "timmy"
+    return Path(f"/tmp/timmy-{os.getuid()}")
+
+
+def socket_path(daemon: str, folder: Path | None = None) -> Path:
+    """The socket for requests. Raises EndpointError when the path is longer than the kernel takes."""
+    return _fitting((folder or runtime_dir()) / f"{daemon}.sock")
+
+
+def observer_path(daemon: str, folder: Path | None = None) -> Path:
+    """The socket for lossy observation."""
+    return _fitting((folder or runtime_dir()) / f"{daemon}.pub.sock")
+
+
+def _fitting(path: Path) -> Path:
+    size = len(os.fsencode(path))
+    if size > UNIX_PATH_MAX_BYTES:
+        raise EndpointError(
+            f"socket path of {size} bytes is too long, Unix sockets take {UNIX_PATH_MAX_BYTES}: "
+            f"set TIMMY_RUNTIME to a shorter folder than {path.parent}"
+        )
+    return path
+
+
+def claim_folder(folder: Path) -> Path:
+    """Makes the socket folder (0700) or checks it: ours, a real folder, closed to others."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = folder.lstat()
+    except OSError as error:
+        raise EndpointError(f"socket folder {folder}: {error.strerror}; set TIMMY_RUNTIME") from None
+    if not stat.S_ISDIR(info.st_mode):
+        raise EndpointError(f"socket folder {folder} is a link, not a folder: remove it")
+    if info.st_uid != os.getuid():
+        raise EndpointError(f"socket folder {folder} belongs to user {info.st_uid}: set TIMMY_RUNTIME")
+    if info.st_mode & stat.S_IRWXO:
+        raise EndpointError(f"socket folder {folder} is open to everybody: chmod 700 {folder}")
+    return folder
+
+
+class Lock:
+    """One daemon a name: a second `bind` on an ipc path would silently steal it from the first."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises EndpointError when another process holds it. The file stays, the lock dies with us."""
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise EndpointError(f"{path.stem} is running already (pid {holder})") from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._fd)

@@ -1,0 +1,276 @@
+"""The server side: requests in, one task each, exactly one terminal out."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ipc import codec, limits
+from ipc.channel import Channel
+from ipc.codec import Message
+from ipc.errors import CallCancelled, CallError, Code, LocalProtocolError, RemoteProtocolError, TimmyError
+from ipc.ids import BOOT_ID
+from ipc.messages import (
+    FEATURES,
+    Body,
+    Cancelled,
+    CreditGrant,
+    Error,
+    Hello,
+    Kind,
+    Ping,
+    Pong,
+    Result,
+    Status,
+    StatusReport,
+    Welcome,
+)
+from ipc.session import Exchange, Session, Side
+from ipc.transport import ServerTransport
+
+log = logging.getLogger(__name__)
+
+
+class Call(Channel):
+    """One request as its handler sees it. `body` is the request, `received_ns` when it came."""
+
+    def __init__(self, session: Session, exchange: Exchange, transmit: Callable[[Message], bool], body: Any) -> None:
+        super().__init__(session, exchange, transmit)
+        self.body = body
+        self.received_ns = time.monotonic_ns()
+
+    def finish(self, terminal: Body) -> None:
+        """Sends the terminal. One that does not fit the wire is replaced by an error that does."""
+        message = self._session.send(self._exchange, terminal)
+        try:
+            self._transmit(message)
+        except LocalProtocolError as error:
+            self._transmit(msgspec.structs.replace(message, body=Error(code=Code.INTERNAL, detail=str(error))))
+
+
+Handler = Callable[[Call], Awaitable[Result] | Result]
+"""Returns the result or raises CallError. A coroutine runs as a task; a plain function answers at once."""
+
+
+@dataclass(eq=False)
+class _Peer:
+    session: Session = field(default_factory=lambda: Session(Side.SERVER))
+    calls: dict[Exchange, Call] = field(default_factory=dict)
+    tasks: dict[Exchange, asyncio.Task[None]] = field(default_factory=dict)
+    timers: dict[Exchange, asyncio.TimerHandle] = field(default_factory=dict)
+    greeted: bool = False
+    last_seen_ns: int = 0
+
+
+class Server:
+    """Serves `handlers` on a transport. One per daemon; lives on one event loop."""
+
+    def __init__(
+        self,
+        daemon: str,
+        transport: ServerTransport,
+        handlers: Mapping[type[Body], Handler],
+        status: Callable[[], StatusReport],
+    ) -> None:
+        self.daemon = daemon
+        self._transport = transport
+        self._status = status
+        self._handlers: dict[type[Body], Handler] = {
+            Hello: self._hello,
+            Ping: lambda _: Pong(t_ns=time.monotonic_ns()),
+            Status: lambda _: self._status(),
+            **handlers,
+        }
+        self._peers: dict[bytes, _Peer] = {}
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport.start(self._arrived)
+        self._sweeper = self._loop.call_later(limits.CLIENT_SILENCE_S / 2, self._sweep)
+
+    async def close(self) -> None:
+        """Ends every request with `error: peer_gone` and frees the sockets."""
+        self._sweeper.cancel()
+        tasks = [task for peer in self._peers.values() for task in peer.tasks.values()]
+        for peer in self._peers.values():
+            for exchange in list(peer.calls):
+                self._end(peer, exchange, Error(code=Code.PEER_GONE, detail=f"{self.daemon} is stopping"))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._transport.close()
+
+    @property
+    def requests_open(self) -> int:
+        return sum(len(peer.calls) for peer in self._peers.values())
+
+    # --- in ---
+
+    def _arrived(self, route: bytes, frames: list[bytes]) -> None:
+        now_ns = time.monotonic_ns()
+        peer = self._peers.get(route)
+        if peer is None:
+            peer = self._peers[route] = _Peer()
+            self._limit_peers(route)
+        peer.last_seen_ns = now_ns
+        try:
+            message = codec.decode(frames)
+            self._observe(message)
+            if not peer.greeted and not isinstance(message.body, Hello):
+                raise RemoteProtocolError("say hello first", Code.PEER_GONE, message.rid, message.epoch)
+            exchange, superseded = peer.session.receive(message, now_ns)
+        except RemoteProtocolError as error:
+            self._refuse(route, peer, error)
+            return
+        if superseded is not None:
+            self._end(peer, superseded, Cancelled(reason="superseded"))
+        if exchange is not None:
+            self._dispatch(route, peer, exchange, message)
+
+    def _dispatch(self, route: bytes, peer: _Peer, exchange: Exchange, message: Message) -> None:
+        kind = message.body.KIND
+        if kind is Kind.REQUEST:
+            self._begin(route, peer, exchange, message)
+            return
+        call = peer.calls[exchange]
+        if kind is Kind.UP:
+            call.deliver(message.body, message.payload)
+        elif kind is Kind.END:
+            call.complete()
+        elif isinstance(message.body, CreditGrant):
+            call.credited()
+        else:
+            self._end(peer, exchange, Cancelled(reason="cancelled by the caller"))
+
+    def _begin(self, route: bytes, peer: _Peer, exchange: Exchange, message: Message) -> None:
+        def transmit(out: Message) -> bool:
+            return self._send(route, out)
+
+        call = Call(peer.session, exchange, transmit, message.body)
+        peer.calls[exchange] = call
+        handler = self._handlers.get(type(message.body))
+        if handler is None:
+            detail = f"{self.daemon} does not serve {message.body.type_name()}"
+            self._finish(peer, exchange, Error(code=Code.BAD_REQUEST, detail=detail))
+            return
+        if isinstance(message.body, Hello):
+            peer.greeted = message.body.proto_min <= limits.PROTOCOL_VERSION <= message.body.proto_max
+        outcome = self._guard(call, handler)
+        if isinstance(outcome, Body):
+            self._finish(peer, exchange, outcome)
+            return
+        peer.tasks[exchange] = self._loop.create_task(self._run(peer, exchange, outcome))
+        if exchange.deadline_ns:
+            delay = (exchange.deadline_ns - time.monotonic_ns()) / 1e9
+            late = Error(code=Code.DEADLINE, detail=f"{message.body.type_name()} took longer than {message.ttl_ms} ms")
+            peer.timers[exchange] = self._loop.call_later(delay, self._end, peer, exchange, late)
+
+    def _guard(self, call: Call, handler: Handler) -> Body | Awaitable[Result]:
+        try:
+            outcome = handler(call)
+        except Exception as error:
+            return self._failure(error)
+        return outcome if inspect.isawaitable(outcome) else _result(outcome)
+
+    async def _run(self, peer: _Peer, exchange: Exchange, outcome: Awaitable[Result]) -> None:
+        terminal: Body
+        try:
+            terminal = _result(await outcome)
+        except asyncio.CancelledError:
+            terminal = Cancelled(reason="cancelled")
+        except CallCancelled as error:
+            terminal = Cancelled(reason=str(error)[: limits.NAME_MAX_CHARS])
+        except Exception as error:
+            terminal = self._failure(error)
+        self._finish(peer, exchange, terminal)
+
+    def _failure(self, error: Exception) -> Error:
+        if isinstance(error, CallError):
+            return Error(code=error.code, detail=str(error)[: limits.TEXT_MAX_CHARS])
+        if not isinstance(error, TimmyError):
+            log.error("a handler of %s failed", self.daemon, exc_info=error)
+        detail = str(error) if isinstance(error, TimmyError) else f"{self.daemon} failed inside; its log says how"
+        return Error(code=Code.INTERNAL, detail=detail[: limits.TEXT_MAX_CHARS])
+
+    def _hello(self, call: Call) -> Result:
+        body: Hello = call.body
+        if not body.proto_min <= limits.PROTOCOL_VERSION <= body.proto_max:
+            raise CallError(
+                Code.UNSUPPORTED_VERSION,
+                f"{self.daemon} speaks version {limits.PROTOCOL_VERSION}, "
+                f"{body.name} speaks {body.proto_min} to {body.proto_max}",
+            )
+        return Welcome(
+            daemon=self.daemon, proto=limits.PROTOCOL_VERSION, features=FEATURES, boot_id=BOOT_ID, pid=os.getpid()
+        )
+
+    # --- ends ---
+
+    def _finish(self, peer: _Peer, exchange: Exchange, terminal: Body) -> None:
+        """Sends the terminal, if none was sent yet, and forgets the request."""
+        call = peer.calls.pop(exchange, None)
+        peer.tasks.pop(exchange, None)
+        if timer := peer.timers.pop(exchange, None):
+            timer.cancel()
+        if call is not None and not exchange.closed:
+            call.finish(terminal)
+
+    def _end(self, peer: _Peer, exchange: Exchange, terminal: Body) -> None:
+        """Ends a request that its handler has not ended: the terminal first, then the task."""
+        task, call = peer.tasks.get(exchange), peer.calls.get(exchange)
+        self._finish(peer, exchange, terminal)
+        if call is not None:
+            call.fail(CallCancelled("the request has ended"))
+        if task is not None:
+            task.cancel()
+
+    def _refuse(self, route: bytes, peer: _Peer, error: RemoteProtocolError) -> None:
+        log.warning("%s: a peer broke the protocol: %s", self.daemon, error)
+        broken = [e for e in peer.calls if e.rid == error.rid and e.epoch == error.epoch]
+        terminal = Error(code=error.code, detail=str(error)[: limits.TEXT_MAX_CHARS])
+        if broken:
+            self._end(peer, broken[0], terminal)
+        elif len(error.rid) == limits.RID_BYTES:
+            self._send(route, Message(error.rid, 0, error.epoch, 0, terminal))
+
+    def _sweep(self) -> None:
+        """Drops peers that fell silent: they are gone, their requests with them."""
+        horizon = time.monotonic_ns() - int(limits.CLIENT_SILENCE_S * 1e9)
+        for route, peer in list(self._peers.items()):
+            if peer.last_seen_ns < horizon:
+                self._drop(route)
+        self._sweeper = self._loop.call_later(limits.CLIENT_SILENCE_S / 2, self._sweep)
+
+    def _limit_peers(self, newest: bytes) -> None:
+        if len(self._peers) > limits.PEERS_MAX:
+            idle = min((r for r in self._peers if r != newest), key=lambda r: self._peers[r].last_seen_ns)
+            log.warning("%s: over %d peers, dropped the most silent", self.daemon, limits.PEERS_MAX)
+            self._drop(idle)
+
+    def _drop(self, route: bytes) -> None:
+        peer = self._peers.pop(route)
+        for exchange in list(peer.calls):
+            self._end(peer, exchange, Cancelled(reason="the caller fell silent"))
+
+    # --- out ---
+
+    def _send(self, route: bytes, message: Message) -> bool:
+        self._observe(message)
+        return self._transport.send(route, codec.encode(message))
+
+    def _observe(self, message: Message) -> None:
+        if self._transport.observers:
+            topic = f"{self.daemon}.{message.body.type_name()}".encode()
+            self._transport.publish(topic, codec.encode(message)[:1])
+
+
+def _result(outcome: Any) -> Result:
+    if not isinstance(outcome, Result):
+        raise TypeError(f"a handler returned {type(outcome).__name__}, not a result")
+    return outcome

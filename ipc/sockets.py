@@ -1,0 +1,120 @@
+"""ZeroMQ sockets with every setting that matters, set before bind or connect, and why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from ipc import limits
+from ipc.security import DOMAIN
+
+Socket = zmq.Socket[bytes]
+Context = zmq.Context[Socket]
+
+_EVERY = {
+    zmq.LINGER: 250,  # ms for last words at shutdown; the default waits for ever
+    zmq.HANDSHAKE_IVL: 1000,  # a peer that connects and says nothing is dropped
+    zmq.HEARTBEAT_IVL: 1000,  # answered by the I/O thread: proves the process, not the loop
+    zmq.HEARTBEAT_TIMEOUT: 3000,
+    zmq.HEARTBEAT_TTL: 3000,
+    zmq.MAXMSGSIZE: max(limits.HEADER_MAX_BYTES, limits.PAYLOAD_MAX_BYTES),  # per frame; parts are counted apart
+    zmq.SNDHWM: 2000,  # never reached by a peer that obeys its credit
+    zmq.RCVHWM: 2000,
+}
+_CLIENT = {
+    zmq.IMMEDIATE: 1,  # queue nothing for a peer that is not there
+    zmq.RECONNECT_IVL: 50,
+    zmq.RECONNECT_IVL_MAX: 2000,
+}
+_SERVER = {
+    zmq.ROUTER_MANDATORY: 1,  # a send to a peer that left is an error, not silence
+    zmq.ZAP_ENFORCE_DOMAIN: 1,  # no handler, no connection
+}
+_BATCH = 64
+"""Messages read before other callbacks of the loop get their turn."""
+
+
+def _new(context: Context, kind: int, options: dict[Any, int]) -> Socket:
+    socket = context.socket(kind)
+    for option, value in {**_EVERY, **options}.items():
+        socket.setsockopt(option, value)
+    return socket
+
+
+def router(context: Context, path: Path) -> Socket:
+    """A bound ROUTER that lets in whom the context's Gatekeeper lets in."""
+    socket = _new(context, zmq.ROUTER, _SERVER)
+    socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+    socket.bind(f"ipc://{path}")
+    return socket
+
+
+def publisher(context: Context, path: Path) -> Socket:
+    """A bound XPUB for lossy observation; slow readers lose, the daemon does not wait."""
+    socket = _new(context, zmq.XPUB, {zmq.ZAP_ENFORCE_DOMAIN: 1, zmq.LINGER: 0})
+    socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+    socket.bind(f"ipc://{path}")
+    return socket
+
+
+def dealer(context: Context, path: Path) -> Socket:
+    """A DEALER, not yet connected: its monitor has to be there first."""
+    return _new(context, zmq.DEALER, _CLIENT)
+
+
+def receive_bounded(socket: Socket, frames_max: int) -> list[bytes]:
+    """The next message, at most `frames_max` + 1 frames of it kept: a multipart of any size costs no memory.
+    Raises zmq.Again when there is none."""
+    frames = [socket.recv(zmq.DONTWAIT)]
+    while socket.getsockopt(zmq.RCVMORE):
+        part = socket.recv(zmq.DONTWAIT)
+        if len(frames) <= frames_max:
+            frames.append(part)
+    return frames
+
+
+class Reader:
+    """Calls `on_message` for what arrives on a socket, from the running loop.
+
+    The descriptor of a zmq socket signals edges: it has to be drained, and looked at again after every
+    send, which `sent` does.
+    """
+
+    def __init__(self, socket: Socket, on_message: Callable[[list[bytes]], None], frames_max: int) -> None:
+        self._socket = socket
+        self._on_message = on_message
+        self._frames_max = frames_max
+        self._loop = asyncio.get_running_loop()
+        self._fd = int(socket.getsockopt(zmq.FD))
+        self._scheduled: asyncio.Handle | None = None
+        self._loop.add_reader(self._fd, self._drain)
+        self.sent()
+
+    def sent(self) -> None:
+        """To be called after each send: the edge may have been consumed by it."""
+        if self._scheduled is None and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._scheduled = self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        for _ in range(_BATCH):
+            if self._socket.closed:
+                return
+            try:
+                frames = receive_bounded(self._socket, self._frames_max)
+            except zmq.Again:
+                return
+            self._on_message(frames)
+        if not self._socket.closed:
+            self.sent()
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._fd)
+        if self._scheduled is not None:
+            self._scheduled.cancel()
