@@ -1,0 +1,347 @@
+"""The turn, as a pure state machine: events and a clock reading in, effects out.
+
+One Conversation has at most one turn in hand. Everything that is done for a turn bears its Work (turn and
+revision); what comes back under any other Work is dropped. So a revoked revision can neither speak nor write
+memory: there is no path from a stale result to an effect. Times are monotonic ns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from daemons.dialog import stages
+from daemons.dialog.effects import (
+    CancelModel,
+    CancelWork,
+    Effect,
+    EndSpeech,
+    Mute,
+    ReadPrompt,
+    Report,
+    SpeakClause,
+    StartModel,
+    StartRecall,
+    Store,
+    TellHeard,
+    TellSaid,
+    Work,
+)
+from daemons.dialog.prompt import Prompter
+from daemons.dialog.stages import Timeline
+from daemons.dialog.turn import Phase, Turn
+from ipc.messages import Generated, Memory, TurnCandidate, TurnFinal, TurnReport
+
+MUTE_LEASE_MS = 3000
+"""The microphone hears again this long after dialog's death; renewed every third of it."""
+
+RECALL_PATIENCE_S = 2.0
+"""Recall takes some 20 ms; without it an answer is still better than none."""
+
+FIRST_TOKEN_PATIENCE_S = 30.0
+"""A large model on a cold remote server may need this to begin."""
+
+STALL_PATIENCE_S = 8.0
+"""Between tokens, between clauses, and from clause to sound: ten times what a slow machine was seen to need."""
+
+SOUNDING_S_PER_CHAR = 0.2
+"""Three times the slowest voice measured (Piper joe: 14 characters a second)."""
+
+APOLOGY = "Sorry, I could not answer that."
+APOLOGY_BROKEN_OFF = "Sorry, I lost my train of thought."
+APOLOGY_NOT_HEARD = "Sorry, I did not catch that. Please say it again."
+
+
+class Conversation:
+    """One conversation: its turn in hand and its history."""
+
+    def __init__(self, name: str, prompter: Prompter) -> None:
+        self.name = name
+        self._prompter = prompter
+        self._turn: Turn | None = None
+        self._mute_renewal_ns = 0
+
+    @property
+    def phase(self) -> Phase:
+        return self._turn.phase if self._turn else Phase.IDLE
+
+    # --- what is heard ---
+
+    def speech_started(self, turn: bytes, t_ns: int, now_ns: int) -> list[Effect]:
+        """Somebody begins to speak. An answer that he could not hear yet is revoked; its words join this turn."""
+        held = self._turn
+        if held is not None and held.phase is Phase.SOUNDING and held.line.first_sample <= t_ns:
+            return []
+        before = _joined(held.heard_before, held.heard) if held else ""
+        effects = self._abandon("the speaker went on", now_ns)
+        self._turn = Turn(Work(turn, 0), Phase.HEARING, aloud=True, heard_before=before)
+        return effects
+
+    def partial(self, turn: bytes, text: str) -> list[Effect]:
+        return [TellHeard(turn, text, False)] if self._hears(turn) else []
+
+    def candidate(self, event: TurnCandidate) -> list[Effect]:
+        """A silence that may be the end. The work begins with the final."""
+        return [TellHeard(event.turn, event.text, False)] if self._hears(event.turn) else []
+
+    def resumed(self, turn: bytes, revision: int, t_ns: int, now_ns: int) -> list[Effect]:
+        """The speaker goes on: the revision is void, unless its answer could be heard before he did."""
+        held = self._turn
+        if held is None or held.work.turn != turn:
+            return self.speech_started(turn, t_ns, now_ns)
+        sounded_before = held.phase is Phase.SOUNDING and held.line.first_sample <= t_ns
+        if held.phase is Phase.HEARING or held.work.revision > revision or sounded_before:
+            return []
+        self._turn = Turn(Work(turn, revision + 1), Phase.HEARING, aloud=True, heard_before=held.heard_before)
+        return [CancelWork(held.work), *self._unmute(held, now_ns)]
+
+    def final(self, event: TurnFinal, now_ns: int) -> list[Effect]:
+        """The end of the turn is confirmed: recall, then the model, then the voice."""
+        if self._turn is not None and not self._hears(event.turn):
+            return []
+        before = self._turn.heard_before if self._turn else ""
+        line = Timeline(
+            last_voiced=event.last_voiced_ns,
+            endpoint=event.endpoint_ns,
+            transcript=event.transcript_ns,
+            final_sent=event.sent_ns,
+            final_back=now_ns,
+        )
+        turn = Turn(Work(event.turn, event.revision), Phase.RECALLING, aloud=True, line=line)
+        turn.heard = _joined(before, event.text)
+        return self._begin(turn, now_ns)
+
+    def dropped(self, turn: bytes, reason: str, now_ns: int) -> list[Effect]:
+        """No words in it. Words of a revision given up for it still want their answer."""
+        if not self._hears(turn):
+            return []
+        assert self._turn is not None
+        if not self._turn.heard_before:
+            return self._over("dropped", reason)
+        held = Turn(self._turn.work, Phase.RECALLING, aloud=True, heard=self._turn.heard_before)
+        return self._begin(held, now_ns)
+
+    # --- what is typed ---
+
+    def ask(self, turn: bytes, text: str, aloud: bool, now_ns: int) -> list[Effect]:
+        """A typed question. The caller checks `phase` first: one turn at a time."""
+        return self._begin(Turn(Work(turn, 0), Phase.RECALLING, aloud=aloud, heard=text), now_ns)
+
+    def say(self, turn: bytes, text: str, now_ns: int) -> list[Effect]:
+        """Speaks `text` as it is, with the microphone muted as for any answer."""
+        self._turn = Turn(Work(turn, 0), Phase.SPEAKING, aloud=True, model_over=True, progress_ns=now_ns)
+        clauses = self._turn.cutter.feed(text) + self._turn.cutter.flush()
+        if not clauses:
+            return self._over("dropped", "there is nothing to say in it")
+        return [*self._speak(clauses, now_ns), EndSpeech(self._turn.work)]
+
+    # --- what the work brings ---
+
+    def recalled(self, work: Work, memories: Sequence[Memory], times: tuple[int, int], now_ns: int) -> list[Effect]:
+        """`times`: when memory received the question and finished; (0, 0) when it could not be asked."""
+        turn = self._current(work, Phase.RECALLING)
+        if turn is None:
+            return []
+        line = turn.line
+        line.recall_received, line.recall_finished = times
+        line.recall_back = line.model_sent = turn.progress_ns = now_ns
+        turn.phase, turn.memories = Phase.THINKING, len(memories)
+        return [StartModel(work, self._prompter.question(turn.heard, [m.text for m in memories]))]
+
+    def token(self, work: Work, text: str, t_ns: int, now_ns: int) -> list[Effect]:
+        turn = self._current(work, Phase.THINKING, Phase.SPEAKING, Phase.SOUNDING)
+        if turn is None or turn.model_over:
+            return []
+        if not turn.line.first_token:
+            turn.line.first_token, turn.line.first_token_back = t_ns, now_ns
+        turn.raw += text
+        turn.progress_ns = now_ns
+        return self._speak(turn.cutter.feed(text), now_ns)
+
+    def model_done(self, work: Work, usage: Generated, now_ns: int) -> list[Effect]:
+        turn = self._current(work, Phase.THINKING, Phase.SPEAKING, Phase.SOUNDING)
+        if turn is None or turn.model_over:
+            return []
+        turn.model_over, turn.usage, turn.progress_ns = True, usage, now_ns
+        turn.line.model_received = usage.received_ns
+        effects = self._speak(turn.cutter.flush(), now_ns)
+        if not turn.said:
+            return self._apologise("the model gave no words", now_ns)
+        return [*effects, *self._end_of_words()]
+
+    def model_failed(self, work: Work, detail: str, now_ns: int) -> list[Effect]:
+        turn = self._current(work, Phase.THINKING, Phase.SPEAKING, Phase.SOUNDING)
+        return [] if turn is None or turn.model_over else self._apologise(detail, now_ns)
+
+    def clause_ready(self, work: Work, received_ns: int, now_ns: int) -> list[Effect]:
+        if turn := self._current(work, Phase.SPEAKING, Phase.SOUNDING):
+            turn.line.first_clause_received = turn.line.first_clause_received or received_ns
+            turn.progress_ns = now_ns
+        return []
+
+    def playback_started(self, work: Work, t_ns: int, now_ns: int) -> list[Effect]:
+        """The first sample sounds: from that moment on the microphone hears only us."""
+        turn = self._current(work, Phase.SPEAKING)
+        if turn is None:
+            return []
+        turn.phase, turn.line.first_sample, turn.progress_ns = Phase.SOUNDING, t_ns, now_ns
+        return [self._mute(t_ns, now_ns)]
+
+    def playback_drained(self, work: Work, t_ns: int) -> list[Effect]:
+        """The last sample has sounded: the microphone hears again, and the turn is over."""
+        turn = self._current(work, Phase.SPEAKING, Phase.SOUNDING)
+        if turn is None:
+            return []
+        return [Mute(t_ns, 0), *self._over("failed" if turn.failure else "answered", turn.failure)]
+
+    def speech_failed(self, work: Work, detail: str, now_ns: int) -> list[Effect]:
+        """The voice is gone; whoever follows the conversation reads the answer."""
+        turn = self._current(work, Phase.SPEAKING, Phase.SOUNDING)
+        if turn is None:
+            return []
+        return [CancelWork(work), *self._unmute(turn, now_ns), *self._over("failed", detail)]
+
+    def hearing_lost(self, now_ns: int) -> list[Effect]:
+        """stt went away with half a turn in it."""
+        if self.phase is not Phase.HEARING:
+            return []
+        assert self._turn is not None
+        self._turn.phase = Phase.THINKING
+        return self._apologise("the words were lost: stt went away while listening", now_ns, APOLOGY_NOT_HEARD)
+
+    def hearing_back(self, now_ns: int) -> list[Effect]:
+        """A new stt knows of no lease."""
+        return [self._mute(now_ns, now_ns)] if self.phase is Phase.SOUNDING else []
+
+    def cancel(self, turn: bytes, now_ns: int) -> list[Effect]:
+        """Whoever asked does not want the answer any more."""
+        return self._abandon("cancelled", now_ns) if self._turn and self._turn.work.turn == turn else []
+
+    def read_prompt(self) -> ReadPrompt:
+        """What a model that knows nothing yet should read now."""
+        return ReadPrompt(self._prompter.start())
+
+    def tick(self, now_ns: int) -> list[Effect]:
+        """Renews the mute, and ends what makes no progress. To be called several times a second."""
+        turn = self._turn
+        if turn is None:
+            return []
+        effects: list[Effect] = []
+        if turn.phase is Phase.SOUNDING and now_ns >= self._mute_renewal_ns:
+            effects.append(self._mute(now_ns, now_ns))
+        waited_s = (now_ns - turn.progress_ns) / 1e9
+        if waited_s > _patience_s(turn):
+            effects += self._lost_patience(turn, now_ns)
+        return effects
+
+    # --- inside ---
+
+    def _lost_patience(self, turn: Turn, now_ns: int) -> list[Effect]:
+        if turn.phase is Phase.RECALLING:
+            return self.recalled(turn.work, [], (0, 0), now_ns)
+        if turn.phase is Phase.THINKING:
+            return self._apologise("the model does not answer", now_ns)
+        if turn.phase is Phase.SPEAKING or turn.model_over:
+            return self.speech_failed(turn.work, "the voice does not answer", now_ns)
+        return self._apologise("the model stopped in the middle", now_ns)
+
+    def _begin(self, turn: Turn, now_ns: int) -> list[Effect]:
+        self._turn = turn
+        turn.line.recall_sent = turn.progress_ns = now_ns
+        return [TellHeard(turn.work.turn, turn.heard, True), StartRecall(turn.work, turn.heard)]
+
+    def _speak(self, clauses: list[str], now_ns: int) -> list[Effect]:
+        turn = self._turn
+        assert turn is not None
+        effects: list[Effect] = []
+        for clause in clauses:
+            turn.said.append(clause)
+            effects.append(TellSaid(turn.work.turn, clause))
+            if turn.aloud:
+                effects.append(SpeakClause(turn.work, clause))
+                turn.line.first_clause_sent = turn.line.first_clause_sent or now_ns
+                turn.phase = Phase.SPEAKING if turn.phase is Phase.THINKING else turn.phase
+        return effects
+
+    def _end_of_words(self) -> list[Effect]:
+        turn = self._turn
+        assert turn is not None
+        if turn.aloud:
+            return [EndSpeech(turn.work)]
+        return self._over("failed" if turn.failure else "answered", turn.failure)
+
+    def _apologise(self, detail: str, now_ns: int, words: str = APOLOGY) -> list[Effect]:
+        """The model is given up; what was said stays, and a sentence says that it ends here."""
+        turn = self._turn
+        assert turn is not None
+        turn.model_over, turn.failure, turn.progress_ns = True, detail, now_ns
+        words = APOLOGY_BROKEN_OFF if turn.said else words
+        return [CancelModel(turn.work), *self._speak([words], now_ns), *self._end_of_words()]
+
+    def _abandon(self, reason: str, now_ns: int) -> list[Effect]:
+        """Gives up the turn in hand, whatever it is doing."""
+        turn = self._turn
+        if turn is None:
+            return []
+        return [CancelWork(turn.work), *self._unmute(turn, now_ns), *self._over("cancelled", reason)]
+
+    def _unmute(self, turn: Turn, now_ns: int) -> list[Effect]:
+        return [Mute(now_ns, 0)] if turn.phase is Phase.SOUNDING else []
+
+    def _over(self, outcome: str, detail: str) -> list[Effect]:
+        """The one end of a turn. Only an answered one enters the history and is offered to the memory."""
+        turn, self._turn = self._turn, None
+        assert turn is not None
+        said = " ".join(turn.said)
+        effects: list[Effect] = [Report(self._report(turn, said, outcome, detail))]
+        if turn.heard and outcome == "failed":
+            effects.append(Store(turn.work.turn, turn.heard))
+        if turn.heard and outcome == "answered":
+            self._prompter.append(turn.heard, said)
+            effects += [Store(turn.work.turn, turn.heard), self.read_prompt()]
+        return effects
+
+    def _report(self, turn: Turn, said: str, outcome: str, detail: str) -> TurnReport:
+        usage = turn.usage
+        return TurnReport(
+            conversation=self.name,
+            turn=turn.work.turn,
+            heard=turn.heard,
+            said=said,
+            outcome=outcome,
+            detail=detail,
+            first_audio_ms=stages.first_audio_ms(turn.line),
+            stages=stages.stages(turn.line),
+            prompt_tokens=usage.prompt_tokens if usage else 0,
+            cached_tokens=usage.cached_tokens if usage else 0,
+            completion_tokens=usage.completion_tokens if usage else 0,
+            memories=turn.memories,
+        )
+
+    def _mute(self, from_ns: int, now_ns: int) -> Mute:
+        self._mute_renewal_ns = now_ns + MUTE_LEASE_MS * 1_000_000 // 3
+        return Mute(from_ns, MUTE_LEASE_MS)
+
+    def _hears(self, turn: bytes) -> bool:
+        return self._turn is not None and self._turn.work.turn == turn and self._turn.phase is Phase.HEARING
+
+    def _current(self, work: Work, *phases: Phase) -> Turn | None:
+        turn = self._turn
+        return turn if turn is not None and turn.work == work and turn.phase in phases else None
+
+
+def _patience_s(turn: Turn) -> float:
+    """How long the turn may go without progress in its phase."""
+    if turn.phase is Phase.HEARING:
+        return math.inf
+    if turn.phase is Phase.RECALLING:
+        return RECALL_PATIENCE_S
+    if turn.phase is Phase.THINKING and not turn.line.first_token:
+        return FIRST_TOKEN_PATIENCE_S
+    if turn.phase is Phase.SOUNDING and turn.model_over:
+        return STALL_PATIENCE_S + SOUNDING_S_PER_CHAR * sum(map(len, turn.said))
+    return STALL_PATIENCE_S
+
+
+def _joined(before: str, after: str) -> str:
+    return f"{before} {after}".strip()

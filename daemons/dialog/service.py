@@ -1,0 +1,265 @@
+"""The dialog daemon: drives stt, memory, llm and tts through each turn, and serves those who ask and follow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from daemons.config import Config
+from daemons.dialog.core import Conversation, Phase
+from daemons.dialog.effects import (
+    CancelModel,
+    CancelWork,
+    Effect,
+    EndSpeech,
+    Mute,
+    ReadPrompt,
+    Report,
+    SpeakClause,
+    StartModel,
+    StartRecall,
+    Store,
+    TellHeard,
+    TellSaid,
+)
+from daemons.dialog.followers import Followers
+from daemons.dialog.hearing import Hearing
+from daemons.dialog.peers import Peer
+from daemons.dialog.prompt import Prompter
+from daemons.dialog.work import Workers, open_or_log
+from daemons.engines.base import EngineInfo
+from ipc import messages
+from ipc.client import Client
+from ipc.errors import CallError, Code, TimmyError
+from ipc.messages import HOME, Body, Notice, Result, TurnHeard, TurnReport, TurnSaid
+from ipc.server import Call, Handler
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.2
+STORE_TTL_MS = 10_000
+STORE_RETRY_S = 1.0
+PROMPT_TTL_MS = 60_000
+MUTE_TTL_MS = 1000
+CONVERSATIONS_MAX = 64
+
+
+def _clock() -> str:
+    return time.strftime("%A, %-d %B %Y, %H:%M")
+
+
+class DialogService:
+    """Meets daemons.runtime.Service. `connect` gives the client of a daemon."""
+
+    def __init__(self, config: Config, connect: Callable[[str], Client] | None = None) -> None:
+        self._settings = config.dialog
+        connect = connect or partial(Client, name="dialog")
+        self._peers = {name: Peer(name, connect) for name in ("stt", "memory", "llm", "tts")}
+        self._conversations: dict[str, Conversation] = {}
+        self._workers: dict[str, Workers] = {}
+        self._followers = Followers()
+        self._to_store: deque[Store] = deque()
+        self._store_wanted = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.info = EngineInfo("dialog", "", "")
+
+    @property
+    def trouble(self) -> str:
+        absent = [name for name, peer in self._peers.items() if not peer.present]
+        return f"waiting for {', '.join(absent)}" if absent else ""
+
+    def handlers(self) -> Mapping[type[Body], Handler]:
+        return {messages.Ask: self._ask, messages.Say: self._say, messages.Follow: self._follow}
+
+    async def load(self) -> None:
+        """Connects. The other daemons may come later: a turn waits for what it needs."""
+        for peer in self._peers.values():
+            await peer.start()
+        hearing = Hearing(self._peers["stt"], self.conversation, self.act, self._followers, self._each)
+        loop = asyncio.get_running_loop()
+        for job in (hearing.run(), self._keep_time(), self._keep_storing(), self._keep_prompt_read()):
+            self._tasks.append(loop.create_task(job))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for workers in self._workers.values():
+            await workers.close()
+        for peer in self._peers.values():
+            await peer.close()
+
+    # --- conversations ---
+
+    def conversation(self, name: str) -> Conversation:
+        """The conversation of that name; a new one begins with an empty history."""
+        if name not in self._conversations:
+            self._make_room()
+            prompter = Prompter(
+                self._settings.assistant_name, self._settings.persona, self._settings.history_turns, _clock
+            )
+            new = Conversation(name, prompter)
+            self._conversations[name] = new
+            self._workers[name] = Workers(new, self._peers, self.act, self._settings.max_answer_tokens)
+        return self._conversations[name]
+
+    def _make_room(self) -> None:
+        idle = [name for name, known in self._conversations.items() if known.phase is Phase.IDLE and name != HOME]
+        if len(self._conversations) < CONVERSATIONS_MAX:
+            return
+        if not idle:
+            raise CallError(Code.BUSY, f"{CONVERSATIONS_MAX} conversations are going on already")
+        del self._conversations[idle[0]], self._workers[idle[0]]
+
+    def _each(self) -> list[Conversation]:
+        return list(self._conversations.values())
+
+    # --- effects ---
+
+    def act(self, conversation: Conversation, effects: list[Effect]) -> None:
+        """Carries out what the core asks for."""
+        for effect in effects:
+            self._carry_out(conversation, effect)
+
+    def _carry_out(self, conversation: Conversation, effect: Effect) -> None:
+        workers = self._workers[conversation.name]
+        match effect:
+            case StartRecall(work, text):
+                workers.recall(work, text, self._settings.recall_limit)
+            case StartModel(work, prompt):
+                workers.model(work, prompt)
+            case SpeakClause(work, text):
+                workers.clause(work, text)
+            case EndSpeech(work):
+                workers.clause(work, None)
+            case CancelWork(work):
+                workers.cancel(work)
+            case CancelModel(work):
+                workers.cancel(work, "model")
+            case Mute(from_ns, lease_ms):
+                mute = messages.Mute(conversation=conversation.name, from_ns=from_ns, lease_ms=lease_ms)
+                open_or_log(self._peers["stt"], mute, MUTE_TTL_MS)
+            case ReadPrompt(prompt):
+                request = messages.Generate(messages=list(prompt), max_tokens=0)
+                open_or_log(self._peers["llm"], request, PROMPT_TTL_MS)
+            case Store():
+                self._to_store.append(effect)
+                self._store_wanted.set()
+            case TellHeard(turn, text, final):
+                self._followers.tell(conversation.name, TurnHeard(turn=turn, text=text, final=final))
+            case TellSaid(turn, text):
+                self._followers.tell(conversation.name, TurnSaid(turn=turn, text=text))
+            case Report(report):
+                _log_turn(report)
+                self._followers.tell(conversation.name, report)
+
+    # --- what goes on beside the turns ---
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            for conversation in self._each():
+                self.act(conversation, conversation.tick(time.monotonic_ns()))
+
+    async def _keep_storing(self) -> None:
+        """Offers what was said to the memory, in order, until it has been taken."""
+        while True:
+            await self._store_wanted.wait()
+            self._store_wanted.clear()
+            while self._to_store:
+                first = self._to_store[0]
+                try:
+                    client = await self._peers["memory"].ready()
+                    await client.request(messages.Remember(heard=first.heard), rid=first.turn, ttl_ms=STORE_TTL_MS)
+                except TimmyError as error:
+                    log.warning("not remembered yet: %s", error)
+                    await asyncio.sleep(STORE_RETRY_S)
+                    continue
+                self._to_store.popleft()
+
+    async def _keep_prompt_read(self) -> None:
+        """A model that has just started has read nothing: give it the start of every prompt."""
+        peer, read_by = self._peers["llm"], b""
+        while True:
+            try:
+                client = await peer.ready()
+            except TimmyError:
+                continue
+            if client.peer and client.peer.boot_id != read_by:
+                read_by = client.peer.boot_id
+                home = self.conversation(HOME)
+                self.act(home, [home.read_prompt()])
+            await asyncio.sleep(TICK_S)
+
+    # --- who asks and who follows ---
+
+    async def _ask(self, call: Call) -> Result:
+        body: messages.Ask = call.body
+        conversation = self._idle(body.conversation)
+        with self._followers.of(body.conversation) as told:
+            self.act(conversation, conversation.ask(call.rid, body.text, body.speak, time.monotonic_ns()))
+            report = await self._until_report(call, conversation, told)
+        if report.outcome != "answered":
+            raise CallError(Code.ENGINE_FAILED, report.detail or report.outcome)
+        return messages.Answered(
+            said=report.said,
+            prompt_tokens=report.prompt_tokens,
+            cached_tokens=report.cached_tokens,
+            completion_tokens=report.completion_tokens,
+            memories=report.memories,
+        )
+
+    async def _say(self, call: Call) -> Result:
+        body: messages.Say = call.body
+        conversation = self._idle(body.conversation)
+        with self._followers.of(body.conversation) as told:
+            self.act(conversation, conversation.say(call.rid, body.text, time.monotonic_ns()))
+            report = await self._until_report(call, conversation, told)
+        if report.outcome != "answered":
+            raise CallError(Code.ENGINE_FAILED, report.detail or report.outcome)
+        return messages.Done()
+
+    def _idle(self, name: str) -> Conversation:
+        conversation = self.conversation(name)
+        if conversation.phase is not Phase.IDLE:
+            raise CallError(Code.BUSY, f"conversation {name!r} is in the middle of a turn: ask again in a moment")
+        return conversation
+
+    async def _until_report(self, call: Call, conversation: Conversation, told: asyncio.Queue[Body]) -> TurnReport:
+        """Passes on what is said, until the turn is over; a caller who leaves ends it."""
+        try:
+            while True:
+                item = await told.get()
+                if isinstance(item, TurnReport) and item.turn == call.rid:
+                    return item
+                if isinstance(item, TurnSaid) and item.turn == call.rid and isinstance(call.body, messages.Ask):
+                    await call.send(messages.Delta(text=item.text))
+        finally:
+            self.act(conversation, conversation.cancel(call.rid, time.monotonic_ns()))
+
+    async def _follow(self, call: Call) -> Result:
+        body: messages.Follow = call.body
+        with self._followers.of(body.conversation) as told:
+            if self.trouble:
+                await call.send(Notice(text=self.trouble))
+            while True:
+                await call.send(await told.get())
+
+
+def _log_turn(report: TurnReport) -> None:
+    """Figures only: what was said and heard stays out of the log."""
+    audio = "no sound" if report.first_audio_ms is None else f"first audio after {report.first_audio_ms:.0f} ms"
+    log.info(
+        "turn %s %s: %s, %d of %d prompt tokens cached, %d memories%s",
+        report.turn.hex(),
+        report.outcome,
+        audio,
+        report.cached_tokens,
+        report.prompt_tokens,
+        report.memories,
+        f" ({report.detail})" if report.detail else "",
+    )

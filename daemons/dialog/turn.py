@@ -1,0 +1,42 @@
+"""The turn in hand: how far it has come, and all that is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from daemons.dialog.clauses import ClauseCutter
+from daemons.dialog.effects import Work
+from daemons.dialog.stages import Timeline
+from ipc.messages import Generated
+
+
+class Phase(Enum):
+    """How far the turn in hand has come."""
+
+    IDLE = auto()  # no turn
+    HEARING = auto()  # somebody speaks, or a silence may end the turn
+    RECALLING = auto()
+    THINKING = auto()  # the model works; nothing has been handed to the voice
+    SPEAKING = auto()  # clauses are with the voice; nothing has sounded
+    SOUNDING = auto()  # from the first audible sample to drained
+
+
+@dataclass(slots=True)
+class Turn:
+    """One turn. `heard_before`: words of a revision that was given up for this one."""
+
+    work: Work
+    phase: Phase
+    aloud: bool
+    heard: str = ""
+    heard_before: str = ""
+    said: list[str] = field(default_factory=list)
+    raw: str = ""
+    cutter: ClauseCutter = field(default_factory=ClauseCutter)
+    line: Timeline = field(default_factory=Timeline)
+    memories: int = 0
+    usage: Generated | None = None
+    model_over: bool = False
+    failure: str = ""
+    progress_ns: int = 0

@@ -1,0 +1,166 @@
+"""Carrying out what a turn needs: recall, model and speech as tasks that bear their Work.
+
+A task ends by telling the core. Cancelling one cancels its request at the daemon too, so nothing of it goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from daemons.dialog.core import Conversation
+from daemons.dialog.effects import Effect, Work
+from daemons.dialog.peers import Peer
+from ipc.client import Stream
+from ipc.errors import CallCancelled, CallError, PeerGone, TimmyError
+from ipc.messages import (
+    ChatMessage,
+    Clause,
+    ClauseReady,
+    Generate,
+    Generated,
+    PlaybackDrained,
+    PlaybackStarted,
+    Recall,
+    Recalled,
+    Speak,
+    Token,
+)
+
+log = logging.getLogger(__name__)
+
+RECALL_TTL_MS = 2000
+MODEL_TTL_MS = 120_000
+Act = Callable[[Conversation, list[Effect]], None]
+
+
+class Workers:
+    """What is under way for one conversation."""
+
+    def __init__(self, conversation: Conversation, peers: dict[str, Peer], act: Act, max_tokens: int) -> None:
+        self._conversation = conversation
+        self._peers = peers
+        self._act = act
+        self._max_tokens = max_tokens
+        self._tasks: dict[tuple[Work, str], asyncio.Task[None]] = {}
+        self._clauses: dict[Work, asyncio.Queue[str | None]] = {}
+
+    def recall(self, work: Work, text: str, limit: int) -> None:
+        self._spawn(work, "recall", self._recall(work, text, limit))
+
+    def model(self, work: Work, messages: Sequence[ChatMessage]) -> None:
+        self._spawn(work, "model", self._model(work, messages))
+
+    def clause(self, work: Work, text: str | None) -> None:
+        """Hands a clause to the voice; None: that was the last. The first one opens the utterance."""
+        if work not in self._clauses:
+            self._clauses[work] = asyncio.Queue()
+            self._spawn(work, "speech", self._speech(work, self._clauses[work]))
+        self._clauses[work].put_nowait(text)
+
+    def cancel(self, work: Work, *kinds: str) -> None:
+        """Stops what is under way for `work`: all of it, or only these kinds."""
+        for key, task in list(self._tasks.items()):
+            if key[0] == work and (not kinds or key[1] in kinds):
+                task.cancel()
+
+    async def close(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _spawn(self, work: Work, kind: str, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._tasks[work, kind] = task
+
+        def over(done: asyncio.Task[None]) -> None:
+            self._tasks.pop((work, kind), None)
+            if not done.cancelled() and (error := done.exception()):
+                log.error("the %s of a turn failed inside", kind, exc_info=error)
+
+        task.add_done_callback(over)
+
+    def _tell(self, effects: list[Effect]) -> None:
+        self._act(self._conversation, effects)
+
+    async def _recall(self, work: Work, text: str, limit: int) -> None:
+        try:
+            client = await self._peers["memory"].ready(RECALL_TTL_MS / 1000)
+            reply = await client.request(Recall(text=text, limit=limit), rid=work.turn, ttl_ms=RECALL_TTL_MS)
+        except (CallError, CallCancelled) as error:
+            log.warning("answering without memories: %s", error)
+            self._tell(self._conversation.recalled(work, [], (0, 0), time.monotonic_ns()))
+            return
+        assert isinstance(reply, Recalled)
+        times = (reply.received_ns, reply.finished_ns)
+        self._tell(self._conversation.recalled(work, reply.memories, times, time.monotonic_ns()))
+
+    async def _model(self, work: Work, messages: Sequence[ChatMessage]) -> None:
+        stream: Stream | None = None
+        try:
+            client = await self._peers["llm"].ready()
+            request = Generate(messages=list(messages), max_tokens=self._max_tokens)
+            stream = client.open(request, rid=work.turn, ttl_ms=MODEL_TTL_MS)
+            async for item, _ in stream:
+                assert isinstance(item, Token)
+                self._tell(self._conversation.token(work, item.text, item.t_ns, time.monotonic_ns()))
+            usage = await stream.result()
+            assert isinstance(usage, Generated)
+            self._tell(self._conversation.model_done(work, usage, time.monotonic_ns()))
+        except TimmyError as error:
+            self._tell(self._conversation.model_failed(work, str(error), time.monotonic_ns()))
+        except asyncio.CancelledError:
+            if stream is not None:
+                stream.cancel("revoked")
+            raise
+
+    async def _speech(self, work: Work, clauses: asyncio.Queue[str | None]) -> None:
+        stream: Stream | None = None
+        sender: asyncio.Task[None] | None = None
+        try:
+            client = await self._peers["tts"].ready()
+            stream = client.open(Speak(conversation=self._conversation.name), rid=work.turn)
+            sender = asyncio.get_running_loop().create_task(_send_clauses(stream, clauses))
+            async for item, _ in stream:
+                self._sounded(work, item)
+            await stream.result()
+        except (CallError, CallCancelled) as error:
+            self._tell(self._conversation.speech_failed(work, str(error), time.monotonic_ns()))
+        except asyncio.CancelledError:
+            if stream is not None:
+                stream.cancel("revoked")
+            raise
+        finally:
+            self._clauses.pop(work, None)
+            if sender is not None:
+                sender.cancel()
+
+    def _sounded(self, work: Work, item: object) -> None:
+        conversation, now_ns = self._conversation, time.monotonic_ns()
+        if isinstance(item, ClauseReady):
+            self._tell(conversation.clause_ready(work, item.received_ns, now_ns))
+        elif isinstance(item, PlaybackStarted):
+            self._tell(conversation.playback_started(work, item.t_ns, now_ns))
+        elif isinstance(item, PlaybackDrained):
+            self._tell(conversation.playback_drained(work, item.t_ns))
+
+
+async def _send_clauses(stream: Stream, clauses: asyncio.Queue[str | None]) -> None:
+    try:
+        while (text := await clauses.get()) is not None:
+            await stream.send(Clause(text=text))
+        stream.end()
+    except (CallError, CallCancelled) as error:
+        # The reading side gets the same failure and tells the core.
+        log.debug("no more clauses go out: %s", error)
+
+
+def open_or_log(peer: Peer, body: Any, ttl_ms: int) -> None:
+    """Sends a request whose answer changes nothing. Order on the wire is the order of the calls."""
+    try:
+        peer.client.open(body, ttl_ms=ttl_ms)
+    except PeerGone as error:
+        log.debug("%s not told: %s", peer.daemon, error)
