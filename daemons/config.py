@@ -41,7 +41,7 @@ class Stt(_Table, frozen=True):
 class Dialog(_Table, frozen=True):
     assistant_name: str = "Timmy"
     persona: str = ""
-    recall_limit: Annotated[int, Meta(ge=0, le=20)] = 3
+    recall_limit: Annotated[int, Meta(ge=1, le=20)] = 3
     history_turns: Annotated[int, Meta(ge=0, le=100)] = 12
     max_answer_tokens: Annotated[int, Meta(ge=1, le=4096)] = 120
 

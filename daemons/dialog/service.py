@@ -10,18 +10,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from daemons.config import Config
-from daemons.dialog.core import Conversation, Phase
+from daemons.dialog.core import Conversation
 from daemons.dialog.effects import (
-    CancelModel,
-    CancelWork,
     Effect,
-    EndSpeech,
     Mute,
     ReadPrompt,
     Report,
-    SpeakClause,
-    StartModel,
-    StartRecall,
     Store,
     TellHeard,
     TellSaid,
@@ -30,6 +24,7 @@ from daemons.dialog.followers import Followers
 from daemons.dialog.hearing import Hearing
 from daemons.dialog.peers import Peer
 from daemons.dialog.prompt import Prompter
+from daemons.dialog.turn import Phase
 from daemons.dialog.work import Workers, open_or_log
 from daemons.engines.base import EngineInfo
 from ipc import messages
@@ -104,7 +99,7 @@ class DialogService:
             )
             new = Conversation(name, prompter)
             self._conversations[name] = new
-            self._workers[name] = Workers(new, self._peers, self.act, self._settings.max_answer_tokens)
+            self._workers[name] = Workers(new, self._peers, self.act, self._settings)
         return self._conversations[name]
 
     def _make_room(self) -> None:
@@ -126,20 +121,7 @@ class DialogService:
             self._carry_out(conversation, effect)
 
     def _carry_out(self, conversation: Conversation, effect: Effect) -> None:
-        workers = self._workers[conversation.name]
         match effect:
-            case StartRecall(work, text):
-                workers.recall(work, text, self._settings.recall_limit)
-            case StartModel(work, prompt):
-                workers.model(work, prompt)
-            case SpeakClause(work, text):
-                workers.clause(work, text)
-            case EndSpeech(work):
-                workers.clause(work, None)
-            case CancelWork(work):
-                workers.cancel(work)
-            case CancelModel(work):
-                workers.cancel(work, "model")
             case Mute(from_ns, lease_ms):
                 mute = messages.Mute(conversation=conversation.name, from_ns=from_ns, lease_ms=lease_ms)
                 open_or_log(self._peers["stt"], mute, MUTE_TTL_MS)
@@ -156,6 +138,8 @@ class DialogService:
             case Report(report):
                 _log_turn(report)
                 self._followers.tell(conversation.name, report)
+            case _:
+                self._workers[conversation.name].carry_out(effect)
 
     # --- what goes on beside the turns ---
 

@@ -11,8 +11,18 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from daemons.config import Dialog
 from daemons.dialog.core import Conversation
-from daemons.dialog.effects import Effect, Work
+from daemons.dialog.effects import (
+    CancelModel,
+    CancelWork,
+    Effect,
+    EndSpeech,
+    SpeakClause,
+    StartModel,
+    StartRecall,
+    Work,
+)
 from daemons.dialog.peers import Peer
 from ipc.client import Stream
 from ipc.errors import CallCancelled, CallError, PeerGone, TimmyError
@@ -40,31 +50,42 @@ Act = Callable[[Conversation, list[Effect]], None]
 class Workers:
     """What is under way for one conversation."""
 
-    def __init__(self, conversation: Conversation, peers: dict[str, Peer], act: Act, max_tokens: int) -> None:
+    def __init__(self, conversation: Conversation, peers: dict[str, Peer], act: Act, settings: Dialog) -> None:
         self._conversation = conversation
         self._peers = peers
         self._act = act
-        self._max_tokens = max_tokens
+        self._settings = settings
         self._tasks: dict[tuple[Work, str], asyncio.Task[None]] = {}
         self._clauses: dict[Work, asyncio.Queue[str | None]] = {}
 
-    def recall(self, work: Work, text: str, limit: int) -> None:
-        self._spawn(work, "recall", self._recall(work, text, limit))
+    def carry_out(self, effect: Effect) -> None:
+        """Starts or stops what a turn asks for."""
+        match effect:
+            case StartRecall(work, text):
+                self._spawn(work, "recall", self._recall(work, text))
+            case StartModel(work, messages):
+                self._spawn(work, "model", self._model(work, messages))
+            case SpeakClause(work, text):
+                self._clause(work, text)
+            case EndSpeech(work):
+                self._clause(work, None)
+            case CancelWork(work):
+                self._cancel(work, "recall", "model", "speech")
+            case CancelModel(work):
+                self._cancel(work, "model")
+            case _:
+                raise TypeError(f"{type(effect).__name__} is not work")
 
-    def model(self, work: Work, messages: Sequence[ChatMessage]) -> None:
-        self._spawn(work, "model", self._model(work, messages))
-
-    def clause(self, work: Work, text: str | None) -> None:
+    def _clause(self, work: Work, text: str | None) -> None:
         """Hands a clause to the voice; None: that was the last. The first one opens the utterance."""
         if work not in self._clauses:
             self._clauses[work] = asyncio.Queue()
             self._spawn(work, "speech", self._speech(work, self._clauses[work]))
         self._clauses[work].put_nowait(text)
 
-    def cancel(self, work: Work, *kinds: str) -> None:
-        """Stops what is under way for `work`: all of it, or only these kinds."""
-        for key, task in list(self._tasks.items()):
-            if key[0] == work and (not kinds or key[1] in kinds):
+    def _cancel(self, work: Work, *kinds: str) -> None:
+        for kind in kinds:
+            if task := self._tasks.get((work, kind)):
                 task.cancel()
 
     async def close(self) -> None:
@@ -86,10 +107,11 @@ class Workers:
     def _tell(self, effects: list[Effect]) -> None:
         self._act(self._conversation, effects)
 
-    async def _recall(self, work: Work, text: str, limit: int) -> None:
+    async def _recall(self, work: Work, text: str) -> None:
         try:
             client = await self._peers["memory"].ready(RECALL_TTL_MS / 1000)
-            reply = await client.request(Recall(text=text, limit=limit), rid=work.turn, ttl_ms=RECALL_TTL_MS)
+            recall = Recall(text=text, limit=self._settings.recall_limit)
+            reply = await client.request(recall, rid=work.turn, ttl_ms=RECALL_TTL_MS)
         except (CallError, CallCancelled) as error:
             log.warning("answering without memories: %s", error)
             self._tell(self._conversation.recalled(work, [], (0, 0), time.monotonic_ns()))
@@ -102,7 +124,7 @@ class Workers:
         stream: Stream | None = None
         try:
             client = await self._peers["llm"].ready()
-            request = Generate(messages=list(messages), max_tokens=self._max_tokens)
+            request = Generate(messages=list(messages), max_tokens=self._settings.max_answer_tokens)
             stream = client.open(request, rid=work.turn, ttl_ms=MODEL_TTL_MS)
             async for item, _ in stream:
                 assert isinstance(item, Token)
