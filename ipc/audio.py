@@ -142,16 +142,17 @@ def _samples(body: memoryview, fmt: _Format) -> Samples:
     body = body[: len(body) // fmt.align * fmt.align]
     if not body:
         raise WavError("it holds no sound")
+    flat: Samples
     if fmt.kind == _FLOAT:
-        flat = np.nan_to_num(np.frombuffer(body, f"<f{fmt.bits // 8}").astype(np.float32))
+        flat = np.nan_to_num(np.frombuffer(body, f"<f{fmt.bits // 8}")).astype(np.float32)
     elif fmt.bits == 8:
-        flat = (np.frombuffer(body, np.uint8).astype(np.float32) - 128) / 128
+        flat = (np.frombuffer(body, np.uint8).astype(np.float32) - 128) / np.float32(128)
     elif fmt.bits == 24:
         wide = np.zeros((len(body) // 3, 4), np.uint8)
         wide[:, 1:] = np.frombuffer(body, np.uint8).reshape(-1, 3)
-        flat = wide.view("<i4")[:, 0].astype(np.float32) / 2**31
+        flat = wide.view("<i4")[:, 0].astype(np.float32) / np.float32(2**31)
     else:
-        flat = np.frombuffer(body, f"<i{fmt.bits // 8}").astype(np.float32) / 2 ** (fmt.bits - 1)
+        flat = np.frombuffer(body, f"<i{fmt.bits // 8}").astype(np.float32) / np.float32(2 ** (fmt.bits - 1))
     mono: Samples = flat.reshape(-1, fmt.channels).mean(axis=1, dtype=np.float32)
     return mono
 

@@ -10,16 +10,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ipc.audio import FRAME_BYTES as FRAME_BYTES
+from ipc.audio import FRAME_MS as FRAME_MS
+from ipc.audio import STT_RATE as STT_RATE
 from ipc.errors import CallError, Code
-
-STT_RATE = 16_000
-"""Samples per second of all audio on its way to the transcriber (Whisper's own rate)."""
-
-FRAME_MS = 20
-"""Length of an audio frame on the wire and in the daemons."""
-
-FRAME_BYTES = STT_RATE * FRAME_MS // 1000 * 2
-"""One such frame: signed 16-bit little-endian mono."""
 
 
 class EngineError(CallError):
@@ -54,8 +48,9 @@ class Transcript:
 class Transcriber(Protocol):
     info: EngineInfo
 
-    def transcribe(self, pcm: bytes) -> Transcript:
-        """Blocking; called from one worker thread. `pcm`: STT_RATE, 16-bit mono, any length up to 60 s."""
+    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+        """Blocking; called from one worker thread. `pcm`: STT_RATE, 16-bit mono, any length up to 60 s. A
+        draft may be wrong or empty where a second look would help: it is for text that is soon replaced."""
 
 
 class VoiceDetector(Protocol):

@@ -1,0 +1,137 @@
+"""The microphone: PortAudio's input, opened once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from daemons.engines import portaudio
+from daemons.engines.base import EngineError, Frame
+from ipc.audio import FRAME_BYTES, FRAME_MS, STT_RATE, Resampler, to_pcm
+from ipc.errors import Code
+
+log = logging.getLogger(__name__)
+
+_SILENT_S = 2.0
+"""A running device that gives nothing for this long is gone, whatever PortAudio says."""
+
+_LATENCY_MAX_S = 1.0
+"""A claimed capture time further back than this is not believed."""
+
+_OVERFLOW_REPORT_S = 10.0
+
+
+class Microphone:
+    """An AudioIn. `name`: "auto" for the default device, else (a part of) a device's name."""
+
+    def __init__(self, name: str = "auto") -> None:
+        self.name = name
+        self._wanted = name
+        self._stream: Any = None
+        self._closing = threading.Event()
+        self._lost = threading.Lock()  # taken once, by whoever notices first
+        self._last_block = 0.0
+        self._last_report = 0.0
+
+    def start(self, on_frame: Callable[[Frame], None], on_lost: Callable[[EngineError], None]) -> None:
+        sounddevice = portaudio.load()
+        portaudio.refresh(sounddevice)
+        index, found = portaudio.find(sounddevice, "input", self._wanted)
+        self.name = str(found["name"])
+        self._on_lost = on_lost
+        try:
+            with portaudio.quiet():
+                rate = _rate(sounddevice, index, found)
+                self._framer = Framer(rate, on_frame)
+                self._stream = sounddevice.RawInputStream(
+                    samplerate=rate,
+                    blocksize=rate * FRAME_MS // 1000,
+                    device=index,
+                    channels=1,
+                    dtype="int16",
+                    callback=self._block,
+                    finished_callback=self._finished,
+                )
+                self._last_block = time.monotonic()
+                self._stream.start()
+        except sounddevice.PortAudioError as error:
+            raise portaudio.open_error("input", self.name, error) from None
+        threading.Thread(target=self._watch, name="microphone-watch", daemon=True).start()
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._stream is not None:
+            with portaudio.quiet():
+                self._stream.close(ignore_errors=True)
+            self._stream = None
+
+    def _block(self, data: Any, _: int, times: Any, status: Any) -> None:
+        """PortAudio's thread: a block of samples."""
+        now_ns, now = time.monotonic_ns(), time.monotonic()
+        self._last_block = now
+        if status.input_overflow and now - self._last_report > _OVERFLOW_REPORT_S:
+            self._last_report = now
+            log.warning("the microphone lost samples: this machine is too busy")
+        pcm = bytes(data)
+        shortest_s = len(pcm) / 2 / self._framer.rate  # the block cannot have begun later
+        age_s = times.currentTime - times.inputBufferAdcTime
+        if not shortest_s <= age_s <= _LATENCY_MAX_S:
+            age_s = shortest_s
+        self._framer.push(now_ns - int(age_s * 1e9), pcm)
+
+    def _finished(self) -> None:
+        """PortAudio's thread: the stream has ended, by `close` or because the device went away."""
+        self._report_lost()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_SILENT_S / 2):
+            if time.monotonic() - self._last_block > _SILENT_S:
+                self._report_lost()
+                return
+
+    def _report_lost(self) -> None:
+        if not self._closing.is_set() and self._lost.acquire(blocking=False):
+            self._on_lost(EngineError(Code.DEVICE_LOST, f"the microphone {self.name!r} went away: plug it in again"))
+
+
+def _rate(sounddevice: Any, index: int, found: dict[str, Any]) -> int:
+    """STT_RATE if the device can, else its own."""
+    try:
+        sounddevice.check_input_settings(index, channels=1, dtype="int16", samplerate=STT_RATE)
+    except sounddevice.PortAudioError:
+        return int(found["default_samplerate"])
+    return STT_RATE
+
+
+class Framer:
+    """Makes Frames of blocks of any size and `rate`. A frame's time follows from the time of the block that
+    its last sample came in, so that a device's own clock cannot drift away from the host's."""
+
+    def __init__(self, rate: int, on_frame: Callable[[Frame], None]) -> None:
+        self.rate = rate
+        self._on_frame = on_frame
+        self._resampler = None if rate == STT_RATE else Resampler(rate, STT_RATE)
+        self._pending = b""
+        self._taken = 0  # samples at `rate` before this block
+        self._made = 0  # samples at STT_RATE, those pending included
+
+    def push(self, t_ns: int, pcm: bytes) -> None:
+        """`t_ns`: capture time of the first sample of `pcm`."""
+        zero_ns = t_ns - self._taken * 1_000_000_000 // self.rate  # when the stream began, by this block
+        self._taken += len(pcm) // 2
+        fresh = pcm if self._resampler is None else _resampled(self._resampler, pcm)
+        self._made += len(fresh) // 2
+        self._pending += fresh
+        while len(self._pending) >= FRAME_BYTES:
+            first = self._made - len(self._pending) // 2
+            frame, self._pending = self._pending[:FRAME_BYTES], self._pending[FRAME_BYTES:]
+            self._on_frame(Frame(zero_ns + first * 1_000_000_000 // STT_RATE, frame))
+
+
+def _resampled(resampler: Resampler, pcm: bytes) -> bytes:
+    import numpy as np
+
+    return to_pcm(resampler.push(np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)))
