@@ -44,7 +44,10 @@ def _fitting(path: Path) -> Path:
 
 
 def claim_folder(folder: Path) -> Path:
-    """Makes the socket folder (0700) or checks it: ours, a real folder, closed to others."""
+    """Makes the socket folder (0700) or checks it: a real folder, ours or root's, closed to others.
+
+    Clients check it as well: who owns the folder could put sockets of their own into it.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         info = folder.lstat()
@@ -52,10 +55,10 @@ def claim_folder(folder: Path) -> Path:
         raise EndpointError(f"socket folder {folder}: {error.strerror}; set TIMMY_RUNTIME") from None
     if not stat.S_ISDIR(info.st_mode):
         raise EndpointError(f"socket folder {folder} is a link, not a folder: remove it")
-    if info.st_uid != os.getuid():
+    if info.st_uid not in (os.getuid(), 0):
         raise EndpointError(f"socket folder {folder} belongs to user {info.st_uid}: set TIMMY_RUNTIME")
-    if info.st_mode & stat.S_IRWXO:
-        raise EndpointError(f"socket folder {folder} is open to everybody: chmod 700 {folder}")
+    if info.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
+        raise EndpointError(f"socket folder {folder} is open to others: chmod 700 {folder}")
     return folder
 
 
@@ -64,7 +67,10 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         """Raises EndpointError when another process holds it. The file stays, the lock dies with us."""
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise EndpointError(f"lock file {path}: {error.strerror}; remove it or set TIMMY_RUNTIME") from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -15,6 +15,7 @@ class InprocHub:
         self.observers = 0
         self.published: list[tuple[bytes, list[bytes]]] = []
         self._clients: dict[bytes, InprocClient] = {}
+        self._joined = 0
         self._on_frames: OnPeerFrames | None = None
 
     def start(self, on_frames: OnPeerFrames) -> None:
@@ -23,7 +24,8 @@ class InprocHub:
             client.up()
 
     def join(self, client: InprocClient) -> bytes:
-        peer = len(self._clients).to_bytes(5, "big")
+        self._joined += 1
+        peer = self._joined.to_bytes(5, "big")
         self._clients[peer] = client
         if self._on_frames is not None:
             client.up()
@@ -35,8 +37,12 @@ class InprocHub:
     def arrive(self, peer: bytes, frames: list[bytes]) -> bool:
         if self._on_frames is None or peer not in self._clients:
             return False
-        asyncio.get_running_loop().call_soon(self._on_frames, peer, frames)
+        asyncio.get_running_loop().call_soon(self._arrived, peer, frames)
         return True
+
+    def _arrived(self, peer: bytes, frames: list[bytes]) -> None:
+        if self._on_frames is not None:
+            self._on_frames(peer, frames)
 
     def send(self, peer: bytes, frames: Frames) -> bool:
         client = self._clients.get(peer)
@@ -69,10 +75,13 @@ class InprocClient:
         self._peer = self._hub.join(self)
 
     def up(self) -> None:
-        asyncio.get_running_loop().call_soon(self._on_up)
+        self._soon(self._on_up)
 
     def down(self) -> None:
-        asyncio.get_running_loop().call_soon(self._on_down)
+        self._soon(self._on_down)
+
+    def _soon(self, happened: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_soon(lambda: happened() if self._started else None)
 
     def arrive(self, frames: list[bytes]) -> None:
         if self._started:

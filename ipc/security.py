@@ -26,8 +26,8 @@ def allowed_uids() -> frozenset[int]:
 
 def peer_uid(address: bytes) -> int | None:
     """The uid in a ZAP address of an ipc peer; None for anything else."""
-    parts = address.split(b":")
-    return int(parts[1]) if len(parts) == 4 and parts[1].isdigit() else None
+    host, *parts = address.split(b":")
+    return int(parts[0]) if host == b"localhost" and len(parts) == 3 and parts[0].isdigit() else None
 
 
 class Gatekeeper:
@@ -47,6 +47,6 @@ class Gatekeeper:
         uid = peer_uid(address)
         welcome = uid in self._allowed
         if not welcome:
-            log.warning("refused a connection of uid %s: only %s may speak to this daemon", uid, self._allowed)
+            log.warning("refused a connection of uid %s: only %s may speak to this daemon", uid, sorted(self._allowed))
         verdict = [b"200", b"OK", str(uid).encode(), b""] if welcome else [b"400", b"not this user", b"", b""]
         return [route, b"", version, request_id, *verdict]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import zmq
 
 from ipc import limits
 from ipc.security import DOMAIN
+
+log = logging.getLogger(__name__)
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
@@ -61,7 +64,7 @@ def publisher(context: Context, path: Path) -> Socket:
     return socket
 
 
-def dealer(context: Context, path: Path) -> Socket:
+def dealer(context: Context) -> Socket:
     """A DEALER, not yet connected: its monitor has to be there first."""
     return _new(context, zmq.DEALER, _CLIENT)
 
@@ -69,11 +72,12 @@ def dealer(context: Context, path: Path) -> Socket:
 def receive_bounded(socket: Socket, frames_max: int) -> list[bytes]:
     """The next message, at most `frames_max` + 1 frames of it kept: a multipart of any size costs no memory.
     Raises zmq.Again when there is none."""
-    frames = [socket.recv(zmq.DONTWAIT)]
-    while socket.getsockopt(zmq.RCVMORE):
-        part = socket.recv(zmq.DONTWAIT)
+    part = socket.recv(zmq.DONTWAIT, copy=False)
+    frames = [part.bytes]
+    while part.more:
+        part = socket.recv(zmq.DONTWAIT, copy=False)
         if len(frames) <= frames_max:
-            frames.append(part)
+            frames.append(part.bytes)
     return frames
 
 
@@ -110,7 +114,10 @@ class Reader:
                 frames = receive_bounded(self._socket, self._frames_max)
             except zmq.Again:
                 return
-            self._on_message(frames)
+            try:
+                self._on_message(frames)
+            except Exception:
+                log.exception("a message could not be dealt with")
         if not self._socket.closed:
             self.sent()
 

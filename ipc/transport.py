@@ -15,6 +15,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from ipc import limits
 from ipc.endpoints import Lock, claim_folder, observer_path, socket_path
+from ipc.errors import EndpointError
 from ipc.security import Gatekeeper
 from ipc.sockets import Context, Reader, dealer, publisher, router
 
@@ -53,8 +54,13 @@ class ZmqServerTransport:
         self._lock = Lock(folder / f"{daemon}.lock")
         self._context: Context = zmq.Context()
         self._gate = Gatekeeper(self._context)
-        self._router = router(self._context, self._paths[0])
-        self._publisher = publisher(self._context, self._paths[1])
+        try:
+            self._router = router(self._context, self._paths[0])
+            self._publisher = publisher(self._context, self._paths[1])
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            self._lock.release()
+            raise EndpointError(f"sockets of {daemon} in {folder}: {error.strerror}; set TIMMY_RUNTIME") from None
 
     def start(self, on_frames: OnPeerFrames) -> None:
         def arrived(frames: list[bytes]) -> None:
@@ -70,12 +76,15 @@ class ZmqServerTransport:
             self._gate_reader.sent()
 
     def _subscribed(self, frames: list[bytes]) -> None:
-        self.observers = max(0, self.observers + (1 if frames[0][:1] == b"\x01" else -1))
+        if frames[0][:1] == b"\x01":
+            self.observers += 1
+        elif frames[0][:1] == b"\x00":
+            self.observers = max(0, self.observers - 1)
 
     def send(self, peer: bytes, frames: Frames) -> bool:
         try:
             self._router.send_multipart([peer, *frames], zmq.DONTWAIT, copy=True)
-        except (zmq.Again, zmq.ZMQError):
+        except zmq.ZMQError:
             return False
         self._reader.sent()
         return True
@@ -99,13 +108,14 @@ class ZmqClientTransport:
     """A DEALER and its monitor, which tells at once when the peer comes or goes."""
 
     def __init__(self, daemon: str, folder: Path, context: Context | None = None) -> None:
-        path = socket_path(daemon, folder)
-        self.where = str(path)
+        """Raises EndpointError: path too long, folder not ours."""
+        self.where = str(socket_path(daemon, folder))
+        claim_folder(folder)
         self._context = context or zmq.Context.instance()
-        self._socket = dealer(self._context, path)
 
     def start(self, on_up: Callable[[], None], on_down: Callable[[], None], on_frames: OnFrames) -> None:
         self._on_up, self._on_down = on_up, on_down
+        self._socket = dealer(self._context)
         events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
         self._monitor = self._socket.get_monitor_socket(events)
         self._socket.connect(f"ipc://{self.where}")
@@ -122,7 +132,7 @@ class ZmqClientTransport:
     def send(self, frames: Frames) -> bool:
         try:
             self._socket.send_multipart(frames, zmq.DONTWAIT, copy=True)
-        except zmq.Again:
+        except zmq.ZMQError:
             return False
         self._reader.sent()
         return True
