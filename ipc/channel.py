@@ -46,14 +46,14 @@ class Channel:
             self._changed.clear()
             await self._changed.wait()
         self._raise_if_over()
-        self._transmit_or_fail(item, payload)
+        self._put_or_fail(item, payload)
 
     def offer(self, item: Body, payload: bytes = b"") -> bool:
         """Sends one item if there is credit for it; False: it was not sent."""
         self._raise_if_over()
         if not self._exchange.send_credit:
             return False
-        self._transmit_or_fail(item, payload)
+        self._put_or_fail(item, payload)
         return True
 
     def __aiter__(self) -> AsyncIterator[tuple[Body, bytes]]:
@@ -75,13 +75,8 @@ class Channel:
     def _grant(self) -> None:
         self._taken += 1
         if self._taken * 2 >= self._window and not self._complete and not self._exchange.closed:
-            grant = CreditGrant(n=self._taken)
+            self._put(CreditGrant(n=self._taken))
             self._taken = 0
-            if self._may_grant():
-                self._transmit(self._session.send(self._exchange, grant))
-
-    def _may_grant(self) -> bool:
-        return True
 
     def _raise_if_over(self) -> None:
         if self._failure is not None:
@@ -89,8 +84,16 @@ class Channel:
         if self._exchange.closed:
             raise CallCancelled("the request has ended")
 
-    def _transmit_or_fail(self, body: Body, payload: bytes = b"") -> None:
-        if not self._transmit(self._session.send(self._exchange, body, payload)):
+    def _put(self, body: Body, payload: bytes = b"") -> bool:
+        """False, or LocalProtocolError: nothing went out, and the request stands as before."""
+        message = self._session.stamp(self._exchange, body, payload)
+        if not self._transmit(message):
+            return False
+        self._session.sent(self._exchange, message)
+        return True
+
+    def _put_or_fail(self, body: Body, payload: bytes = b"") -> None:
+        if not self._put(body, payload):
             raise PeerGone("the peer left, or does not read")
 
     # --- called by the connection ---

@@ -7,6 +7,8 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,7 +22,6 @@ from ipc.errors import (
     CallError,
     Code,
     DeadlineExceeded,
-    LocalProtocolError,
     PeerGone,
     RemoteProtocolError,
 )
@@ -45,27 +46,27 @@ class Stream(Channel):
         self._result.add_done_callback(lambda future: future.cancelled() or future.exception())
 
     def end(self) -> None:
-        """No more items from this side."""
-        self._transmit_or_fail(End())
+        """No more items from this side. After the request's own end it does nothing: `result` tells of that."""
+        if self._exchange.state is State.OPEN and self._failure is None:
+            self._put_or_fail(End())
 
     def cancel(self, reason: str = "not wanted") -> None:
         """Gives the request up. Whatever still comes is dropped; waiting for it raises CallCancelled."""
-        if self._exchange.state in (State.OPEN, State.ENDED):
-            self._transmit(self._session.send(self._exchange, Cancel(reason=reason)))
+        if self.abandon(reason):
             self._inbox.clear()
             self.fail(CallCancelled(reason))
 
-    def abandon(self) -> None:
-        """Tells a peer that hangs to give the request up, should it come to."""
-        if self._exchange.state in (State.OPEN, State.ENDED):
-            self._transmit(self._session.send(self._exchange, Cancel(reason="no sign of life")))
+    def abandon(self, reason: str) -> bool:
+        """Tells the peer to give the request up. False: it has ended already, or was given up before."""
+        if self._exchange.state not in (State.OPEN, State.ENDED):
+            return False
+        if not self._put(Cancel(reason=reason[: limits.NAME_MAX_CHARS])):
+            self._session.end(self._exchange)
+        return True
 
     async def result(self) -> Result:
         """The result. Raises CallError when the request failed, CallCancelled when it was given up."""
         return await asyncio.shield(self._result)
-
-    def _may_grant(self) -> bool:
-        return self._exchange.state is not State.CANCELLING
 
     def done(self, result: Result) -> None:
         if not self._result.done():
@@ -111,6 +112,7 @@ class Client:
         self._ticker.cancel()
         for stream in list(self._streams.values()):
             stream.cancel("the caller is leaving")
+        self._ready.clear()
         self._lose("the connection was closed here")
         self._transport.close()
 
@@ -138,7 +140,10 @@ class Client:
     async def request(self, body: Body, *, rid: bytes | None = None, ttl_ms: int = 5000) -> Result:
         """One question, one answer. `ttl_ms`: time given to all of it, the connection included."""
         if not self._ready.is_set():
-            await self.wait_connected(min(ttl_ms / 1000, limits.CONNECT_TIMEOUT_S))
+            began = self._loop.time()
+            await self.wait_connected(min(ttl_ms / 1000 or limits.CONNECT_TIMEOUT_S, limits.CONNECT_TIMEOUT_S))
+            waited_ms = int((self._loop.time() - began) * 1000)
+            ttl_ms = ttl_ms and max(1, ttl_ms - waited_ms)
         stream = self.open(body, rid=rid, ttl_ms=ttl_ms)
         try:
             return await stream._result
@@ -153,7 +158,11 @@ class Client:
         return self._open(body, rid or new_rid(), ttl_ms)
 
     def _open(self, body: Body, rid: bytes, ttl_ms: int) -> Stream:
-        exchange, message = self._session.request(body, rid, ttl_ms, time.monotonic_ns())
+        message = self._session.new_request(body, rid, ttl_ms)
+        if not self._send(message):
+            self._lose(f"{self.daemon} went away")
+            raise PeerGone(f"{self.daemon} went away")
+        exchange = self._session.opened(message, time.monotonic_ns())
         for older in [e for e in self._streams if e.closed]:
             self._streams[older].fail(CallCancelled("superseded"))
             self._forget(older)
@@ -161,14 +170,6 @@ class Client:
         self._streams[exchange] = stream
         if ttl_ms:
             self._timers[exchange] = self._loop.call_later(ttl_ms / 1000 + _LAST_WORD_S, self._expire, exchange)
-        try:
-            sent = self._send(message)
-        except LocalProtocolError:
-            self._session.end(exchange)
-            self._forget(exchange)
-            raise
-        if not sent:
-            self._lose(f"{self.daemon} went away")
         return stream
 
     # --- the connection ---
@@ -191,10 +192,13 @@ class Client:
             boot_id=BOOT_ID,
             pid=os.getpid(),
         )
-        self._hello = self._open(hello, new_rid(), int(limits.PEER_SILENCE_S * 1000))
-        self._hello._result.add_done_callback(self._greeted)
+        with suppress(PeerGone):  # _tick tries again
+            self._hello = self._open(hello, new_rid(), int(limits.PEER_SILENCE_S * 1000))
+            self._hello._result.add_done_callback(partial(self._greeted, self._hello))
 
-    def _greeted(self, result: asyncio.Future[Result]) -> None:
+    def _greeted(self, hello: Stream, result: asyncio.Future[Result]) -> None:
+        if hello is not self._hello:
+            return  # it belongs to a connection that is gone
         self._hello = None
         if error := result.exception():
             log.warning("%s did not welcome us: %s", self.daemon, error)
@@ -208,7 +212,7 @@ class Client:
         """Fails everything that is open: nobody will answer it."""
         was_there = self._ready.is_set()
         self._ready.clear()
-        self._ping = None
+        self._ping = self._hello = None
         for exchange, stream in list(self._streams.items()):
             self._session.end(exchange)
             stream.fail(PeerGone(reason))
@@ -218,6 +222,8 @@ class Client:
 
     def _tick(self) -> None:
         """Pings; gives up a peer that did not answer the last one; greets again one that came to."""
+        # Time that this loop itself lost is not the peer's silence.
+        self._last_heard_ns += int(max(0.0, self._loop.time() - self._ticker.when()) * 1e9)
         self._ticker = self._loop.call_later(limits.PING_INTERVAL_S, self._tick)
         silent_s = (time.monotonic_ns() - self._last_heard_ns) / 1e9
         if not self._ready.is_set():
@@ -225,17 +231,18 @@ class Client:
                 self._greet()
         elif self._ping is not None and silent_s > limits.PEER_SILENCE_S:
             for stream in list(self._streams.values()):
-                stream.abandon()
+                stream.abandon("no sign of life")
             self._lose(f"{self.daemon} does not answer any more")
         elif self._ping is None and (self._streams or silent_s > limits.IDLE_PING_INTERVAL_S):
-            self._ping = self._open(Ping(), new_rid(), 0)
+            with suppress(PeerGone):
+                self._ping = self._open(Ping(), new_rid(), 0)
 
     # --- in and out ---
 
     def _arrived(self, frames: list[bytes]) -> None:
-        self._last_heard_ns = time.monotonic_ns()
         try:
             message = codec.decode(frames)
+            self._last_heard_ns = time.monotonic_ns()
             exchange, _ = self._session.receive(message, self._last_heard_ns)
         except RemoteProtocolError as error:
             self._broken(error)
@@ -251,8 +258,6 @@ class Client:
             stream.credited()
         else:
             self._forget(exchange)
-            if self._ping is stream:
-                self._ping = None
             if isinstance(body, Result):
                 stream.done(body)
             elif isinstance(body, Error):
@@ -271,18 +276,21 @@ class Client:
         log.warning("%s broke the protocol: %s", self.daemon, error)
         for exchange, stream in list(self._streams.items()):
             if exchange.rid == error.rid and exchange.epoch == error.epoch:
-                stream.cancel("protocol error")
+                stream.abandon("protocol error")
+                self._session.end(exchange)
+                self._forget(exchange)
                 stream.fail(CallError(Code.BAD_MESSAGE, f"{self.daemon} broke the protocol: {error}"))
 
     def _expire(self, exchange: Exchange) -> None:
         if stream := self._streams.get(exchange):
-            stream.cancel("deadline")
+            stream.abandon("deadline")
             self._session.end(exchange)
             stream.fail(DeadlineExceeded(f"{self.daemon} did not answer in time"))
             self._forget(exchange)
 
     def _forget(self, exchange: Exchange) -> None:
-        self._streams.pop(exchange, None)
+        if self._streams.pop(exchange, None) is self._ping:
+            self._ping = None
         if timer := self._timers.pop(exchange, None):
             timer.cancel()
 

@@ -54,24 +54,31 @@ _names = {cls: name for name, cls in REGISTRY.items()}
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec was seen to raise on hostile input, beyond its own errors."""
 
+_ENCODE_ERRORS = (msgspec.MsgspecError, UnicodeEncodeError, OverflowError, TypeError, RecursionError)
+"""What it was seen to raise on values that do not belong into a message."""
+
 
 def encode(message: Message) -> list[bytes]:
-    """The frames of a message. Raises LocalProtocolError when it breaks a limit of the wire."""
-    header = _encoder.encode(
-        _Outgoing(
-            limits.PROTOCOL_VERSION,
-            _names[type(message.body)],
-            message.rid,
-            message.seq,
-            message.epoch,
-            message.ttl_ms,
-            message.body,
+    """The frames of a message. Raises LocalProtocolError for anything that `decode` would refuse."""
+    name = _names.get(type(message.body))
+    if name is None:
+        raise LocalProtocolError(f"{type(message.body).__name__} is not a message of the wire")
+    try:
+        header = _encoder.encode(
+            _Outgoing(
+                limits.PROTOCOL_VERSION, name, message.rid, message.seq, message.epoch, message.ttl_ms, message.body
+            )
         )
-    )
+        # msgspec checks bounds only when it decodes. A microsecond here tells the one who can mend it.
+        _bodies[name].decode(_header.decode(header).body)
+    except _ENCODE_ERRORS as error:
+        raise LocalProtocolError(f"{name} cannot be sent: {error}") from None
     if len(header) > limits.HEADER_MAX_BYTES:
-        raise LocalProtocolError(f"{_names[type(message.body)]} of {len(header)} bytes is over the limit")
+        raise LocalProtocolError(f"{name} of {len(header)} bytes is over the limit of {limits.HEADER_MAX_BYTES}")
     if len(message.payload) > limits.PAYLOAD_MAX_BYTES:
-        raise LocalProtocolError(f"a payload of {len(message.payload)} bytes is over the limit")
+        raise LocalProtocolError(
+            f"a payload of {len(message.payload)} bytes is over the limit of {limits.PAYLOAD_MAX_BYTES}"
+        )
     return [header, message.payload] if message.payload else [header]
 
 

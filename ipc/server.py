@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
-
-import msgspec
 
 from ipc import codec, limits
 from ipc.channel import Channel
@@ -49,11 +47,13 @@ class Call(Channel):
 
     def finish(self, terminal: Body) -> None:
         """Sends the terminal. One that does not fit the wire is replaced by an error that does."""
-        message = self._session.send(self._exchange, terminal)
         try:
-            self._transmit(message)
+            self._put(terminal)
         except LocalProtocolError as error:
-            self._transmit(msgspec.structs.replace(message, body=Error(code=Code.INTERNAL, detail=str(error))))
+            log.error("a result cannot be sent: %s", error)
+            self._put(Error(code=Code.INTERNAL, detail=str(error)[: limits.TEXT_MAX_CHARS]))
+        self._session.end(self._exchange)
+        self.fail(CallCancelled("the request has ended"))
 
 
 Handler = Callable[[Call], Awaitable[Result] | Result]
@@ -64,7 +64,7 @@ Handler = Callable[[Call], Awaitable[Result] | Result]
 class _Peer:
     session: Session = field(default_factory=lambda: Session(Side.SERVER))
     calls: dict[Exchange, Call] = field(default_factory=dict)
-    tasks: dict[Exchange, asyncio.Task[None]] = field(default_factory=dict)
+    tasks: dict[Exchange, asyncio.Future[Result]] = field(default_factory=dict)
     timers: dict[Exchange, asyncio.TimerHandle] = field(default_factory=dict)
     greeted: bool = False
     last_seen_ns: int = 0
@@ -90,6 +90,8 @@ class Server:
             **handlers,
         }
         self._peers: dict[bytes, _Peer] = {}
+        self._running: set[asyncio.Future[Result]] = set()
+        self._stopping = False
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -98,13 +100,17 @@ class Server:
 
     async def close(self) -> None:
         """Ends every request with `error: peer_gone` and frees the sockets."""
+        self._stopping = True
         self._sweeper.cancel()
-        tasks = [task for peer in self._peers.values() for task in peer.tasks.values()]
         for peer in self._peers.values():
             for exchange in list(peer.calls):
-                self._end(peer, exchange, Error(code=Code.PEER_GONE, detail=f"{self.daemon} is stopping"))
-        await asyncio.gather(*tasks, return_exceptions=True)
+                self._end(peer, exchange, self._going())
+        # Those that ended earlier and still clean up are among them.
+        await asyncio.gather(*self._running, return_exceptions=True)
         self._transport.close()
+
+    def _going(self) -> Error:
+        return Error(code=Code.PEER_GONE, detail=f"{self.daemon} is stopping")
 
     @property
     def requests_open(self) -> int:
@@ -121,9 +127,10 @@ class Server:
         peer.last_seen_ns = now_ns
         try:
             message = codec.decode(frames)
-            self._observe(message)
+            self._observe(message.body, frames[0])
             if not peer.greeted and not isinstance(message.body, Hello):
-                raise RemoteProtocolError("say hello first", Code.PEER_GONE, message.rid, message.epoch)
+                self._not_greeted(message)
+                return
             exchange, superseded = peer.session.receive(message, now_ns)
         except RemoteProtocolError as error:
             self._refuse(route, peer, error)
@@ -132,6 +139,12 @@ class Server:
             self._end(peer, superseded, Cancelled(reason="superseded"))
         if exchange is not None:
             self._dispatch(route, peer, exchange, message)
+
+    @staticmethod
+    def _not_greeted(message: Message) -> None:
+        """A caller that was given up learns it from its next request; what else it sends is late."""
+        if message.body.KIND is Kind.REQUEST:
+            raise RemoteProtocolError("say hello first", Code.PEER_GONE, message.rid, message.epoch)
 
     def _dispatch(self, route: bytes, peer: _Peer, exchange: Exchange, message: Message) -> None:
         kind = message.body.KIND
@@ -155,44 +168,58 @@ class Server:
         call = Call(peer.session, exchange, transmit, message.body)
         peer.calls[exchange] = call
         handler = self._handlers.get(type(message.body))
+        if self._stopping:
+            self._finish(peer, exchange, self._going())
+            return
         if handler is None:
             detail = f"{self.daemon} does not serve {message.body.type_name()}"
             self._finish(peer, exchange, Error(code=Code.BAD_REQUEST, detail=detail))
             return
         if isinstance(message.body, Hello):
             peer.greeted = message.body.proto_min <= limits.PROTOCOL_VERSION <= message.body.proto_max
-        outcome = self._guard(call, handler)
-        if isinstance(outcome, Body):
-            self._finish(peer, exchange, outcome)
-            return
-        peer.tasks[exchange] = self._loop.create_task(self._run(peer, exchange, outcome))
-        if exchange.deadline_ns:
-            delay = (exchange.deadline_ns - time.monotonic_ns()) / 1e9
-            late = Error(code=Code.DEADLINE, detail=f"{message.body.type_name()} took longer than {message.ttl_ms} ms")
-            peer.timers[exchange] = self._loop.call_later(delay, self._end, peer, exchange, late)
-
-    def _guard(self, call: Call, handler: Handler) -> Body | Awaitable[Result]:
         try:
             outcome = handler(call)
         except Exception as error:
-            return self._failure(error)
-        return outcome if inspect.isawaitable(outcome) else _result(outcome)
+            self._finish(peer, exchange, self._failure(error))
+            return
+        if not isinstance(outcome, Awaitable):
+            self._finish(peer, exchange, self._checked(outcome))
+            return
+        # The handler itself is the task: one around it, cancelled before its start, would never await it.
+        task = asyncio.ensure_future(outcome)
+        peer.tasks[exchange] = task
+        self._running.add(task)
+        task.add_done_callback(partial(self._ended, peer, exchange))
+        if exchange.deadline_ns:
+            delay = (exchange.deadline_ns - time.monotonic_ns()) / 1e9
+            peer.timers[exchange] = self._loop.call_later(delay, self._late, peer, exchange, message)
 
-    async def _run(self, peer: _Peer, exchange: Exchange, outcome: Awaitable[Result]) -> None:
-        terminal: Body
-        try:
-            terminal = _result(await outcome)
-        except asyncio.CancelledError:
-            terminal = Cancelled(reason="cancelled")
-        except CallCancelled as error:
-            terminal = Cancelled(reason=str(error)[: limits.NAME_MAX_CHARS])
-        except Exception as error:
+    def _late(self, peer: _Peer, exchange: Exchange, request: Message) -> None:
+        detail = f"{request.body.type_name()} took longer than {request.ttl_ms} ms"
+        self._end(peer, exchange, Error(code=Code.DEADLINE, detail=detail))
+
+    def _ended(self, peer: _Peer, exchange: Exchange, task: asyncio.Future[Result]) -> None:
+        self._running.discard(task)
+        if task.cancelled():
+            terminal: Body = Cancelled(reason="cancelled")
+        elif error := task.exception():
             terminal = self._failure(error)
+        else:
+            terminal = self._checked(task.result())
         self._finish(peer, exchange, terminal)
 
-    def _failure(self, error: Exception) -> Error:
+    def _checked(self, outcome: object) -> Body:
+        if isinstance(outcome, Result):
+            return outcome
+        return self._failure(TypeError(f"a handler returned {type(outcome).__name__}, not a result"))
+
+    def _failure(self, error: BaseException) -> Body:
+        if isinstance(error, CallCancelled):
+            return Cancelled(reason=str(error)[: limits.NAME_MAX_CHARS])
         if isinstance(error, CallError):
-            return Error(code=error.code, detail=str(error)[: limits.TEXT_MAX_CHARS])
+            # From us, `peer_gone` says that we are gone. A daemon that we asked is another matter.
+            code = Code.UPSTREAM_DOWN if error.code is Code.PEER_GONE else error.code
+            return Error(code=code, detail=str(error)[: limits.TEXT_MAX_CHARS])
         if not isinstance(error, TimmyError):
             log.error("a handler of %s failed", self.daemon, exc_info=error)
         detail = str(error) if isinstance(error, TimmyError) else f"{self.daemon} failed inside; its log says how"
@@ -223,10 +250,8 @@ class Server:
 
     def _end(self, peer: _Peer, exchange: Exchange, terminal: Body) -> None:
         """Ends a request that its handler has not ended: the terminal first, then the task."""
-        task, call = peer.tasks.get(exchange), peer.calls.get(exchange)
+        task = peer.tasks.get(exchange)
         self._finish(peer, exchange, terminal)
-        if call is not None:
-            call.fail(CallCancelled("the request has ended"))
         if task is not None:
             task.cancel()
 
@@ -240,8 +265,10 @@ class Server:
             self._send(route, Message(error.rid, 0, error.epoch, 0, terminal))
 
     def _sweep(self) -> None:
-        """Drops peers that fell silent: they are gone, their requests with them."""
-        horizon = time.monotonic_ns() - int(limits.CLIENT_SILENCE_S * 1e9)
+        """Drops peers that fell silent: they are gone, their requests with them. Time that this loop
+        itself lost is not their silence."""
+        late_s = self._loop.time() - self._sweeper.when()
+        horizon = time.monotonic_ns() - int((limits.CLIENT_SILENCE_S + late_s) * 1e9)
         for route, peer in list(self._peers.items()):
             if peer.last_seen_ns < horizon:
                 self._drop(route)
@@ -249,28 +276,27 @@ class Server:
 
     def _limit_peers(self, newest: bytes) -> None:
         if len(self._peers) > limits.PEERS_MAX:
-            idle = min((r for r in self._peers if r != newest), key=lambda r: self._peers[r].last_seen_ns)
-            log.warning("%s: over %d peers, dropped the most silent", self.daemon, limits.PEERS_MAX)
+            others = {route: peer for route, peer in self._peers.items() if route != newest}
+            idle = min(others, key=lambda route: (bool(others[route].calls), others[route].last_seen_ns))
+            log.warning("%s: over %d peers, dropped the most idle", self.daemon, limits.PEERS_MAX)
             self._drop(idle)
 
     def _drop(self, route: bytes) -> None:
-        peer = self._peers.pop(route)
-        for exchange in list(peer.calls):
-            self._end(peer, exchange, Cancelled(reason="the caller fell silent"))
+        if peer := self._peers.pop(route, None):
+            for exchange in list(peer.calls):
+                self._end(peer, exchange, Cancelled(reason="the caller is gone"))
 
     # --- out ---
 
     def _send(self, route: bytes, message: Message) -> bool:
-        self._observe(message)
-        return self._transport.send(route, codec.encode(message))
+        """False: the peer left or does not read. It is dropped, never waited for."""
+        frames = codec.encode(message)
+        self._observe(message.body, frames[0])
+        if self._transport.send(route, frames):
+            return True
+        self._loop.call_soon(self._drop, route)
+        return False
 
-    def _observe(self, message: Message) -> None:
+    def _observe(self, body: Body, header: bytes) -> None:
         if self._transport.observers:
-            topic = f"{self.daemon}.{message.body.type_name()}".encode()
-            self._transport.publish(topic, codec.encode(message)[:1])
-
-
-def _result(outcome: Any) -> Result:
-    if not isinstance(outcome, Result):
-        raise TypeError(f"a handler returned {type(outcome).__name__}, not a result")
-    return outcome
+            self._transport.publish(f"{self.daemon}.{body.type_name()}".encode(), [header])

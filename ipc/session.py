@@ -1,8 +1,9 @@
 """The rules of a request, as a table that does no I/O and does not know which side it is on.
 
-A Session keeps the requests between two peers; client and server each have one. `send` stamps what goes
-out, `receive` judges what came in. Both move the request through the same TABLE, so that neither side can
-do what the other would refuse. A request is `rid` and `epoch`; a higher epoch supersedes.
+A Session keeps the requests between two peers; client and server each have one. `stamp` makes what goes
+out and `sent` is told that it went; `receive` judges what came in. Both directions move the request through
+the same TABLE, so that neither side can do what the other would refuse. A request is `rid` and `epoch`; a
+higher epoch supersedes.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Session:
 
     side: Side
     late: int = 0
+    _epoch: int = 0
     _exchanges: OrderedDict[bytes, Exchange] = field(default_factory=OrderedDict)
     _open: set[Exchange] = field(default_factory=set)
 
@@ -98,34 +100,42 @@ class Session:
     def open(self) -> frozenset[Exchange]:
         return frozenset(self._open)
 
-    def request(self, body: Body, rid: bytes, ttl_ms: int, now_ns: int) -> tuple[Exchange, Message]:
-        """Client: opens a request. An open one under the same rid is superseded: it ends here and now."""
+    def new_request(self, body: Body, rid: bytes, ttl_ms: int) -> Message:
+        """Client: what opens a request. Nothing has happened until `opened` is told that it went out."""
         if self.side is not Side.CLIENT or body.KIND is not Kind.REQUEST:
             raise LocalProtocolError(f"{body.type_name()} cannot open a request here")
-        older = self._exchanges.get(rid)
-        if older is not None:
-            self._close(older)
-        exchange = self._admit(body, rid, older.epoch + 1 if older else 1, ttl_ms, now_ns)
-        exchange.state, exchange.send_seq = State.OPEN, 1
-        return exchange, Message(rid, 0, exchange.epoch, ttl_ms, body)
+        # One count for all rids: a rid that was forgotten still gets an epoch that its server has not seen.
+        return Message(rid, 0, self._epoch + 1, ttl_ms, body)
 
-    def send(self, exchange: Exchange, body: Body, payload: bytes = b"") -> Message:
-        """Stamps what goes out under `exchange`. Raises LocalProtocolError when it is not allowed now."""
-        following = TABLE.get((exchange.state, self.side, body.KIND))
-        if following is None or body.KIND is Kind.REQUEST:
+    def opened(self, message: Message, now_ns: int) -> Exchange:
+        """Client: a request went out. An open one under the same rid is superseded: it ends here and now."""
+        self._epoch = message.epoch
+        if older := self._exchanges.get(message.rid):
+            self.end(older)
+        exchange = self._admit(message, now_ns)
+        exchange.state, exchange.send_seq = State.OPEN, 1
+        return exchange
+
+    def stamp(self, exchange: Exchange, body: Body, payload: bytes = b"") -> Message:
+        """What would go out next under `exchange`. Raises LocalProtocolError when it is not allowed now.
+        Nothing has happened until `sent` is told that it went out."""
+        if (exchange.state, self.side, body.KIND) not in TABLE or body.KIND is Kind.REQUEST:
             raise LocalProtocolError(f"{body.type_name()} cannot be sent: the request is {exchange.state.name}")
+        if body.KIND is _ITEMS[self.side] and exchange.send_credit < 1:
+            raise LocalProtocolError(f"{body.type_name()} cannot be sent: no credit")
+        if isinstance(body, CreditGrant) and exchange.receive_credit + body.n > limits.CREDIT_MAX:
+            raise LocalProtocolError(f"a grant of {body.n} is over the limit")
+        return Message(exchange.rid, exchange.send_seq, exchange.epoch, 0, body, payload)
+
+    def sent(self, exchange: Exchange, message: Message) -> None:
+        """What `stamp` made went out."""
+        body = message.body
         if body.KIND is _ITEMS[self.side]:
-            if exchange.send_credit < 1:
-                raise LocalProtocolError(f"{body.type_name()} cannot be sent: no credit")
             exchange.send_credit -= 1
         elif isinstance(body, CreditGrant):
-            if exchange.receive_credit + body.n > limits.CREDIT_MAX:
-                raise LocalProtocolError(f"a grant of {body.n} is over the limit")
             exchange.receive_credit += body.n
-        message = Message(exchange.rid, exchange.send_seq, exchange.epoch, 0, body, payload)
         exchange.send_seq += 1
-        self._move(exchange, following)
-        return message
+        self._move(exchange, TABLE[exchange.state, self.side, body.KIND])
 
     def receive(self, message: Message, now_ns: int) -> tuple[Exchange | None, Exchange | None]:
         """Judges what came in: (the request it belongs to, an open request that it supersedes).
@@ -155,7 +165,7 @@ class Session:
 
     def end(self, exchange: Exchange) -> None:
         """Ends a request without a word to the peer: it is gone, or the time is up."""
-        self._close(exchange)
+        self._move(exchange, State.CLOSED)
 
     def _receive_request(
         self, message: Message, older: Exchange | None, now_ns: int
@@ -168,7 +178,7 @@ class Session:
         superseded = older if older is not None and not older.closed else None
         if len(self._open) - bool(superseded) >= limits.OPEN_REQUESTS_PER_PEER:
             raise self._wrong(message, f"over {limits.OPEN_REQUESTS_PER_PEER} requests open", Code.OVER_QUOTA)
-        exchange = self._admit(message.body, message.rid, message.epoch, message.ttl_ms, now_ns)
+        exchange = self._admit(message, now_ns)
         exchange.state, exchange.receive_seq = State.OPEN, 1
         return exchange, superseded
 
@@ -189,29 +199,21 @@ class Session:
                 raise self._wrong(message, f"granted over {limits.CREDIT_MAX} in all", Code.OVER_QUOTA)
             exchange.send_credit += message.body.n
 
-    def _admit(self, body: Body, rid: bytes, epoch: int, ttl_ms: int, now_ns: int) -> Exchange:
-        deadline = now_ns + ttl_ms * 1_000_000 if ttl_ms else 0
-        exchange = Exchange(rid, epoch, deadline, send_credit=body.CREDIT, receive_credit=body.CREDIT)
-        self._exchanges[rid] = exchange
-        self._exchanges.move_to_end(rid)
+    def _admit(self, message: Message, now_ns: int) -> Exchange:
+        deadline = now_ns + message.ttl_ms * 1_000_000 if message.ttl_ms else 0
+        credit = message.body.CREDIT
+        exchange = Exchange(message.rid, message.epoch, deadline, send_credit=credit, receive_credit=credit)
+        self._exchanges[message.rid] = exchange
+        self._exchanges.move_to_end(message.rid)
         self._open.add(exchange)
-        self._forget_oldest()
+        while len(self._exchanges) - len(self._open) > limits.REMEMBERED_RIDS:
+            del self._exchanges[next(rid for rid, known in self._exchanges.items() if known.closed)]
         return exchange
-
-    def _forget_oldest(self) -> None:
-        excess = len(self._exchanges) - limits.REMEMBERED_RIDS
-        if excess > 0:
-            ended = [rid for rid, exchange in self._exchanges.items() if exchange.closed]
-            for rid in ended[:excess]:
-                del self._exchanges[rid]
 
     def _move(self, exchange: Exchange, state: State) -> None:
         exchange.state = state
         if state is State.CLOSED:
             self._open.discard(exchange)
-
-    def _close(self, exchange: Exchange) -> None:
-        self._move(exchange, State.CLOSED)
 
     @staticmethod
     def _wrong(message: Message, detail: str, code: Code = Code.BAD_MESSAGE) -> RemoteProtocolError:
