@@ -6,7 +6,7 @@ machine-learning or audio package; the engines do, when they are made.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -106,8 +106,12 @@ class Synthesizer(Protocol):
     info: EngineInfo
     sample_rate: int
 
-    def synthesize(self, text: str) -> AsyncIterator[bytes]:
-        """PCM, 16-bit mono at `sample_rate`, in chunks as they are made. `aclose()` or cancelling stops it."""
+    async def load(self) -> None:
+        """Makes it ready to speak at once. Raises EngineError(MODEL_DAMAGED | ENGINE_FAILED)."""
+
+    def synthesize(self, text: str) -> AsyncGenerator[bytes, None]:
+        """PCM, 16-bit mono at `sample_rate`, a phrase or sentence at a time; none for text that holds nothing to
+        read aloud. `aclose()` or cancelling stops it. Raises EngineError(ENGINE_FAILED)."""
 
     async def close(self) -> None: ...
 
@@ -124,7 +128,8 @@ class AudioIn(Protocol):
 
 
 class AudioOut(Protocol):
-    """A speaker, opened once and kept. Silence goes out while nothing is queued."""
+    """A speaker, opened once and kept. Silence goes out while nothing is queued. An utterance is what is
+    written until `mark_end` or `flush`."""
 
     name: str
     sample_rate: int
@@ -133,19 +138,20 @@ class AudioOut(Protocol):
         """Raises EngineError(DEVICE_MISSING | DEVICE_BUSY)."""
 
     def write(self, pcm: bytes) -> None:
-        """Queues audio; never blocks."""
+        """Queues audio, 16-bit mono; never blocks."""
 
     def mark_end(self) -> None:
-        """What was written so far is one utterance: `on_drained` is due when its last sample has sounded."""
+        """The utterance is complete: `on_drained` is due when its last sample has sounded."""
 
     def flush(self) -> None:
-        """Forgets what has not sounded; silent within 50 ms. Its `on_drained` is not called."""
+        """Forgets what has not sounded; silent within 50 ms. Once it returns, no callback comes of what was
+        written before."""
 
     on_started: Callable[[int], None]
-    """Called from any thread with the playout time (ns) of the first sample after silence."""
+    """Called from any thread with the playout time (ns) of an utterance's first sample, as soon as it is known."""
 
     on_drained: Callable[[int], None]
-    """Called from any thread with the playout time (ns) of the last sample of an utterance."""
+    """Called from any thread when an utterance's last sample has sounded, with the time of its end (ns)."""
 
     def close(self) -> None: ...
 

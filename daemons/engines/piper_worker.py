@@ -1,0 +1,154 @@
+"""The Piper process: `python -m daemons.engines.piper_worker VOICE.onnx DEVICE THREADS`, driven by piper_pipe.
+
+Ends when its stdin does, so it cannot outlive the daemon. The only module that imports Piper (GPL).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from daemons.engines.piper_pipe import LENGTH, FromPiper, Over, Pcm, Ready, Say, Stop, Unusable, pack, to_piper
+from ipc.errors import Code
+
+_WARM_UP = "The voice is ready, and so am I."
+
+
+class _NoCuda(Exception):
+    """CUDA was asked for by name and does not load."""
+
+
+class _Voice:
+    """A Piper voice whose inference can be stopped at any moment."""
+
+    def __init__(self, path: Path, device: str, threads: int) -> None:
+        import onnxruntime
+        from piper.config import PiperConfig
+        from piper.voice import PiperVoice
+
+        self._run_options = onnxruntime.RunOptions()
+        self._session = _session(onnxruntime, path, device, threads)
+        config = json.loads(Path(f"{path}.json").read_text("utf-8"))
+        # Piper asks nothing of its session but `run`.
+        self._piper: Any = PiperVoice(session=self, config=PiperConfig.from_dict(config))
+        self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+        self._stopped = False
+
+    def run(self, outputs: Any, inputs: Any) -> Any:
+        """For Piper: the session's `run`, with options that `stop` can reach."""
+        return self._session.run(outputs, inputs, self._run_options)
+
+    def speak(self, text: str) -> Iterator[bytes]:
+        for chunk in self._piper.synthesize(text):
+            if self._stopped:
+                return
+            yield chunk.audio_int16_bytes
+
+    def stop(self, stopped: bool = True) -> None:
+        """Ends what `speak` does, and whatever it begins later, until `stop(False)`."""
+        self._stopped = self._run_options.terminate = stopped
+
+
+def _session(onnxruntime: Any, path: Path, device: str, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.enable_cpu_mem_arena = False  # keeps 100 MB more resident, and is no faster
+    options.log_severity_level = 4
+    providers = ["CPUExecutionProvider"]
+    if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        providers.insert(0, "CUDAExecutionProvider")
+    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise _NoCuda("CUDA does not load here: set device to auto or cpu, or install onnxruntime-gpu")
+    return session
+
+
+class _Worker:
+    def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
+        self._stdin = stdin
+        self._stdout = stdout
+        self._jobs: queue.SimpleQueue[Say] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._stopped_to = 0
+        self._current = 0
+        self._voice: _Voice
+
+    def run(self, voice: Path, device: str, threads: int) -> int:
+        threading.Thread(target=self._listen, daemon=True).start()
+        try:
+            self._voice = _Voice(voice, device, threads)
+            for _ in self._voice.speak(_WARM_UP):
+                pass
+        except _NoCuda as error:
+            self._send(Unusable(Code.ENGINE_FAILED, str(error)))
+            return 1
+        except ImportError as error:
+            self._send(Unusable(Code.ENGINE_FAILED, f"{error}: install piper-tts"))
+            return 1
+        except Exception as error:
+            self._send(Unusable(Code.MODEL_DAMAGED, f"voice {voice} cannot be loaded: {_line(error)}"))
+            return 1
+        self._send(Ready(self._voice.device))
+        while True:
+            self._speak(self._jobs.get())
+
+    def _speak(self, say: Say) -> None:
+        with self._lock:
+            if say.job <= self._stopped_to:
+                return
+            self._current = say.job
+            self._voice.stop(False)
+        error = ""
+        try:
+            for pcm in self._voice.speak(say.text):
+                self._send(Pcm(say.job, pcm))
+        except Exception as failure:
+            error = _line(failure)
+        with self._lock:
+            self._current = 0
+        self._send(Over(say.job, error))
+
+    def _listen(self) -> None:
+        """Takes orders while the voice works. Its end is the end of the process."""
+        while (head := self._stdin.read(LENGTH.size)) and len(head) == LENGTH.size:
+            order = to_piper(self._stdin.read(LENGTH.unpack(head)[0]))
+            if isinstance(order, Stop):
+                with self._lock:
+                    self._stopped_to = order.job
+                    if 0 < self._current <= order.job:
+                        self._voice.stop()
+            else:
+                self._jobs.put(order)
+        os._exit(0)
+
+    def _send(self, message: FromPiper) -> None:
+        self._stdout.write(pack(message))
+        self._stdout.flush()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def main() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the daemon decides
+    logging.disable()
+    # Whatever a library prints must not get between the messages.
+    stdout = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    voice, device, threads = sys.argv[1:4]
+    return _Worker(sys.stdin.buffer, stdout).run(Path(voice), device, int(threads))
+
+
+if __name__ == "__main__":
+    os._exit(main())  # an ordinary exit would wait for the thread that reads stdin

@@ -1,0 +1,128 @@
+"""The speaker: PortAudio's output, opened once and kept."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from daemons.engines import portaudio
+from daemons.engines.base import EngineError
+from daemons.engines.playqueue import PlayQueue
+from ipc.errors import Code
+
+BLOCK_MS = 10
+"""One callback a block: shorter costs more while idle, longer makes `flush` slower."""
+
+LATENCY_S = 0.03
+"""Asked of the device. With a block and what a sound server adds, a flush is silent within 50 ms."""
+
+_SILENT_S = 2.0
+"""A running device that takes nothing for this long is gone, whatever PortAudio says."""
+
+_LATENCY_MAX_S = 2.0
+"""A claimed playout time further ahead than this is not believed."""
+
+
+class Speaker:
+    """An AudioOut. `name`: "auto" for the default device, else (a part of) a device's name."""
+
+    def __init__(self, name: str, sample_rate: int) -> None:
+        self.name = name
+        self.sample_rate = sample_rate
+        self.on_started: Callable[[int], None] = lambda t_ns: None
+        self.on_drained: Callable[[int], None] = lambda t_ns: None
+        self._wanted = name
+        self._queue = PlayQueue(sample_rate)
+        self._drains: deque[int] = deque()
+        self._lock = threading.Lock()
+        self._stream: Any = None
+        self._closing = threading.Event()
+        self._lost = threading.Lock()  # taken once, by whoever notices first
+        self._last_block = 0.0
+
+    def start(self, on_lost: Callable[[EngineError], None]) -> None:
+        sounddevice = portaudio.load()
+        portaudio.refresh(sounddevice)
+        index, found = portaudio.find(sounddevice, "output", self._wanted)
+        self.name = str(found["name"])
+        self._on_lost = on_lost
+        try:
+            with portaudio.quiet():
+                self._stream = sounddevice.RawOutputStream(
+                    samplerate=self.sample_rate,
+                    blocksize=self.sample_rate * BLOCK_MS // 1000,
+                    device=index,
+                    channels=1,
+                    dtype="int16",
+                    latency=LATENCY_S,
+                    callback=self._fill,
+                    finished_callback=self._finished,
+                )
+                self._last_block = time.monotonic()
+                self._stream.start()
+        except sounddevice.PortAudioError as error:
+            self.close()
+            raise portaudio.open_error("output", self.name, error) from None
+        threading.Thread(target=self._watch, name="speaker-watch", daemon=True).start()
+
+    def write(self, pcm: bytes) -> None:
+        with self._lock:
+            self._queue.write(pcm)
+
+    def mark_end(self) -> None:
+        with self._lock:
+            self._queue.mark_end()
+
+    def flush(self) -> None:
+        with self._lock:
+            self._queue.flush()
+            self._drains.clear()
+
+    def close(self) -> None:
+        self._closing.set()
+        if self._stream is not None:
+            with portaudio.quiet():
+                self._stream.close(ignore_errors=True)
+            self._stream = None
+
+    def _fill(self, out: Any, _: int, times: Any, __: Any) -> None:
+        """PortAudio's thread: a block of samples is due. The callbacks are called under the lock, so that none
+        of an utterance comes after the `flush` that ended it."""
+        now_ns = time.monotonic_ns()
+        self._last_block = now_ns / 1e9
+        ahead_s = times.outputBufferDacTime - times.currentTime
+        if not 0 < ahead_s <= _LATENCY_MAX_S:
+            ahead_s = self._stream.latency
+        sounds_ns = now_ns + int(ahead_s * 1e9)
+        filled = 0
+        with self._lock:
+            while filled < len(out) and (part := self._queue.take(len(out) - filled)):
+                if part.first:
+                    self.on_started(self._at(sounds_ns, filled))
+                out[filled : filled + len(part.pcm)] = part.pcm
+                filled += len(part.pcm)
+                if part.last:
+                    self._drains.append(self._at(sounds_ns, filled))
+            out[filled:] = bytes(len(out) - filled)
+            while self._drains and self._drains[0] <= now_ns:
+                self.on_drained(self._drains.popleft())
+
+    def _at(self, sounds_ns: int, offset: int) -> int:
+        return sounds_ns + offset // 2 * 1_000_000_000 // self.sample_rate
+
+    def _finished(self) -> None:
+        """PortAudio's thread: the stream has ended, by `close` or because the device went away."""
+        self._report_lost()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_SILENT_S / 2):
+            if time.monotonic() - self._last_block > _SILENT_S:
+                self._report_lost()
+                return
+
+    def _report_lost(self) -> None:
+        if not self._closing.is_set() and self._lost.acquire(blocking=False):
+            self._on_lost(EngineError(Code.DEVICE_LOST, f"the speaker {self.name!r} went away: plug it in again"))

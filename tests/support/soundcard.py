@@ -1,0 +1,164 @@
+"""A virtual sound card: real devices to the programs under test, with an independent player and recorder.
+
+A private PulseAudio has two null sinks: "speaker", the default output, whose monitor is recorded, and "feed",
+whose monitor is the default input "microphone". PortAudio reaches it through ALSA's pulse plugin, by an ALSA
+configuration of its own. Everything lies in a temporary folder; it works as root and as an ordinary user,
+without a session bus. Debian packages: pulseaudio pulseaudio-utils libasound2-plugins libportaudio2.
+
+PortAudio reads its configuration once per process: programs under test run as subprocesses with `env`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+RECORD_RATE = 48_000
+
+_START_S = 10.0
+
+_ALSA = """\
+pcm.default { type pulse }
+ctl.default { type pulse }
+"""
+
+_MODULES = (
+    "module-native-protocol-unix auth-anonymous=1 socket={socket}",
+    # Without norewinds a null sink plays two seconds ahead, and what starts then is heard late.
+    "module-null-sink sink_name=speaker norewinds=1 rate=48000 channels=1",
+    "module-null-sink sink_name=feed norewinds=1 rate=48000 channels=1",
+    "module-remap-source source_name=microphone master=feed.monitor",
+)
+
+
+class Recording:
+    """What the speaker played: 16-bit mono at RECORD_RATE. Complete once the `record` block has ended."""
+
+    def __init__(self) -> None:
+        self.pcm = b""
+        self.started_ns = 0
+        """Monotonic time of the first sample, as near as its arrival tells (some 10 ms late)."""
+
+
+class SoundCard:
+    """`with SoundCard() as card:` `card.env` is the environment in which programs find it."""
+
+    def __enter__(self) -> Self:
+        missing = [tool for tool in ("pulseaudio", "pactl", "paplay", "parec") if shutil.which(tool) is None]
+        if missing:
+            raise RuntimeError(f"{missing[0]} is missing: apt install pulseaudio pulseaudio-utils")
+        self._folder = tempfile.TemporaryDirectory(prefix="sound-")
+        folder = Path(self._folder.name)
+        for name in ("home", "run"):
+            (folder / name).mkdir(mode=0o700)
+        (folder / "asound.conf").write_text(_ALSA, "ascii")
+        self._socket = folder / "run" / "native"
+        self.env = {
+            **os.environ,
+            "ALSA_CONFIG_PATH": str(folder / "asound.conf"),
+            "PULSE_SERVER": f"unix:{self._socket}",
+            "PULSE_COOKIE": str(folder / "run" / "cookie"),
+        }
+        try:
+            self._start(folder)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _start(self, folder: Path) -> None:
+        run = str(folder / "run")
+        own = {"HOME": str(folder / "home"), "XDG_RUNTIME_DIR": run, "PULSE_RUNTIME_PATH": run, "PULSE_STATE_PATH": run}
+        options = ["-n", "--daemonize=no", "--exit-idle-time=-1", "--disable-shm=yes", "--log-level=error"]
+        options += ["--realtime=no", "--high-priority=no", "--use-pid-file=no"]
+        for module in _MODULES:
+            options += ["-L", module.format(socket=self._socket)]
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self.server = subprocess.Popen(
+                ["pulseaudio", *options], env={**self.env, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + _START_S
+        while not self._answers():
+            if self.server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"pulseaudio did not start: {self.log.read_text('utf-8', 'replace')}")
+            time.sleep(0.02)
+        self._run("pactl", "set-default-sink", "speaker")
+        self._run("pactl", "set-default-source", "microphone")
+
+    def _answers(self) -> bool:
+        if not self._socket.exists():
+            return False
+        sources = subprocess.run(
+            ["pactl", "list", "short", "sources"], env=self.env, capture_output=True, text=True, check=False
+        )
+        return "microphone" in sources.stdout
+
+    def unplug(self) -> None:
+        """The sound card goes away for good."""
+        self.server.kill()
+        self.server.wait()
+
+    def _stop(self) -> None:
+        if hasattr(self, "server"):
+            self.server.terminate()
+            try:
+                self.server.wait(5)
+            except subprocess.TimeoutExpired:
+                self.unplug()
+        self._folder.cleanup()
+
+    def play(self, wav: Path) -> None:
+        """Plays a WAV into the microphone, at its own pace; returns when it has been played."""
+        self._run("paplay", "--device=feed", "--latency-msec=50", str(wav))
+
+    @contextlib.contextmanager
+    def record(self) -> Iterator[Recording]:
+        """Records the speaker while the block runs."""
+        recording = Recording()
+        parec = subprocess.Popen(
+            ["parec", "--device=speaker.monitor", "--raw", "--format=s16le", f"--rate={RECORD_RATE}", "--channels=1",
+             "--latency-msec=10"],
+            env=self.env, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        started = threading.Event()
+        blocks: list[bytes] = []
+
+        def listen() -> None:
+            assert parec.stdout is not None
+            while block := parec.stdout.read1():  # type: ignore[attr-defined]
+                if not blocks:
+                    recording.started_ns = time.monotonic_ns() - len(block) // 2 * 1_000_000_000 // RECORD_RATE
+                    started.set()
+                blocks.append(block)
+
+        reader = threading.Thread(target=listen)
+        reader.start()
+        try:
+            if not started.wait(_START_S):
+                raise RuntimeError("the recorder hears nothing, not even silence")
+            yield recording
+        finally:
+            parec.terminate()
+            reader.join()
+            parec.wait()
+            assert parec.stdout is not None
+            parec.stdout.close()
+            recording.pcm = b"".join(blocks)
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(command, env=self.env, check=True, stdout=subprocess.DEVNULL)
