@@ -43,20 +43,19 @@ class Microphone:
         self.name = str(found["name"])
         self._on_lost = on_lost
         try:
-            with portaudio.quiet():
-                rate = _rate(sounddevice, index, found)
-                self._framer = Framer(rate, on_frame)
-                self._stream = sounddevice.RawInputStream(
-                    samplerate=rate,
-                    blocksize=rate * FRAME_MS // 1000,
-                    device=index,
-                    channels=1,
-                    dtype="int16",
-                    callback=self._block,
-                    finished_callback=self._finished,
-                )
-                self._last_block = time.monotonic()
-                self._stream.start()
+            rate = _rate(sounddevice, index, found)
+            self._framer = Framer(rate, on_frame)
+            self._stream = sounddevice.RawInputStream(
+                samplerate=rate,
+                blocksize=rate * FRAME_MS // 1000,
+                device=index,
+                channels=1,
+                dtype="int16",
+                callback=self._block,
+                finished_callback=self._finished,
+            )
+            self._last_block = time.monotonic()
+            self._stream.start()
         except sounddevice.PortAudioError as error:
             raise portaudio.open_error("input", self.name, error) from None
         threading.Thread(target=self._watch, name="microphone-watch", daemon=True).start()
@@ -64,8 +63,7 @@ class Microphone:
     def close(self) -> None:
         self._closing.set()
         if self._stream is not None:
-            with portaudio.quiet():
-                self._stream.close(ignore_errors=True)
+            self._stream.close(ignore_errors=True)
             self._stream = None
 
     def _block(self, data: Any, _: int, times: Any, status: Any) -> None:

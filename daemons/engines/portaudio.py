@@ -1,11 +1,10 @@
-"""What the microphone and the speaker share: PortAudio, quietly, with errors that say what to do."""
+"""What the microphone and the speaker share: PortAudio, silenced, with errors that say what to do."""
 
 from __future__ import annotations
 
-import contextlib
+import ctypes
+import functools
 import os
-import threading
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from daemons.engines.base import EngineError
@@ -15,14 +14,13 @@ Kind = Literal["input", "output"]
 
 _WORD: dict[Kind, str] = {"input": "microphone", "output": "speaker"}
 _DEVICE_UNAVAILABLE = -9985  # paDeviceUnavailable
-_stderr = threading.Lock()
 
 
 def load() -> Any:
     """The sounddevice module. Raises EngineError(DEVICE_MISSING) when there is no PortAudio."""
+    _mute_libraries()
     try:
-        with quiet():
-            import sounddevice
+        import sounddevice
     except OSError:
         raise EngineError(
             Code.DEVICE_MISSING, "the PortAudio library is missing: sudo apt install libportaudio2"
@@ -34,9 +32,8 @@ def find(sounddevice: Any, kind: Kind, name: str) -> tuple[int, dict[str, Any]]:
     """Index and properties of a device, the default one when `name` is "auto". Raises EngineError(DEVICE_MISSING)."""
     word = _WORD[kind]
     try:
-        with quiet():
-            wanted = None if name == "auto" else name
-            found: dict[str, Any] = sounddevice.query_devices(wanted, kind)
+        wanted = None if name == "auto" else name
+        found: dict[str, Any] = sounddevice.query_devices(wanted, kind)
     except (sounddevice.PortAudioError, ValueError):
         detail = (
             f"no {word}: plug one in"
@@ -49,9 +46,8 @@ def find(sounddevice: Any, kind: Kind, name: str) -> tuple[int, dict[str, Any]]:
 
 def refresh(sounddevice: Any) -> None:
     """Looks again at what is plugged in: PortAudio does so only when it starts. No stream may be open."""
-    with quiet():
-        sounddevice._terminate()
-        sounddevice._initialize()
+    sounddevice._terminate()
+    sounddevice._initialize()
 
 
 def open_error(kind: Kind, name: str, error: Exception) -> EngineError:
@@ -63,16 +59,10 @@ def open_error(kind: Kind, name: str, error: Exception) -> EngineError:
     return EngineError(Code.DEVICE_MISSING, f"the {_WORD[kind]} {name!r} cannot be opened: {reason}")
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps what PortAudio and ALSA print (not return) while they look for devices off the terminal."""
-    with _stderr:
-        kept = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+@functools.cache
+def _mute_libraries() -> None:
+    """Sends what C libraries print to `stderr` nowhere, for good: PortAudio and ALSA print at any time, from
+    threads of their own. Python's sys.stderr writes to its descriptor itself and stays as it is."""
+    libc = ctypes.CDLL(None)
+    libc.fopen.restype = ctypes.c_void_p
+    ctypes.c_void_p.in_dll(libc, "stderr").value = libc.fopen(os.devnull.encode(), b"w")

@@ -50,19 +50,18 @@ class Speaker:
         self.name = str(found["name"])
         self._on_lost = on_lost
         try:
-            with portaudio.quiet():
-                self._stream = sounddevice.RawOutputStream(
-                    samplerate=self.sample_rate,
-                    blocksize=self.sample_rate * BLOCK_MS // 1000,
-                    device=index,
-                    channels=1,
-                    dtype="int16",
-                    latency=LATENCY_S,
-                    callback=self._fill,
-                    finished_callback=self._finished,
-                )
-                self._last_block = time.monotonic()
-                self._stream.start()
+            self._stream = sounddevice.RawOutputStream(
+                samplerate=self.sample_rate,
+                blocksize=self.sample_rate * BLOCK_MS // 1000,
+                device=index,
+                channels=1,
+                dtype="int16",
+                latency=LATENCY_S,
+                callback=self._fill,
+                finished_callback=self._finished,
+            )
+            self._last_block = time.monotonic()
+            self._stream.start()
         except sounddevice.PortAudioError as error:
             self.close()
             raise portaudio.open_error("output", self.name, error) from None
@@ -84,8 +83,7 @@ class Speaker:
     def close(self) -> None:
         self._closing.set()
         if self._stream is not None:
-            with portaudio.quiet():
-                self._stream.close(ignore_errors=True)
+            self._stream.close(ignore_errors=True)
             self._stream = None
 
     def _fill(self, out: Any, _: int, times: Any, __: Any) -> None:
