@@ -9,9 +9,10 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -21,6 +22,16 @@ from ipc.errors import ConfigError
 Device = Literal["auto", "cpu", "cuda"]
 Threads = Annotated[int, Meta(ge=0, le=256)]
 Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
+ModelId = Annotated[str, Meta(min_length=1, max_length=512, description="the name or path of a model")]
+SoundDevice = Annotated[str, Meta(min_length=1, max_length=256, description="auto or (part of) a device's name")]
+Language = Annotated[str, Meta(pattern=r"\A[a-z]{2,3}\Z", description="a language code, e.g. en")]
+HttpUrl = Annotated[
+    str,
+    Meta(
+        pattern=r"\Ahttps?://(\[[0-9a-fA-F:.]+\]|[^\s/:?#\[\]@]+)(:[0-9]{1,5})?(/[^\s?#]*)?\Z",
+        description="an address like http://127.0.0.1:11434",
+    ),
+]
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,14 +39,14 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Stt(_Table, frozen=True):
-    model: str = "tiny.en"
+    model: ModelId = "tiny.en"
     device: Device = "auto"
     threads: Threads = 2
-    input: str = "auto"
+    input: SoundDevice = "auto"
     vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
     candidate_silence_ms: Milliseconds = 200
     confirm_silence_ms: Milliseconds = 500
-    language: str = "en"
+    language: Language = "en"
 
 
 class Dialog(_Table, frozen=True):
@@ -48,26 +59,26 @@ class Dialog(_Table, frozen=True):
 
 class Llm(_Table, frozen=True):
     engine: Literal["auto", "llama", "ollama"] = "auto"
-    model: str = "smollm2-135m"
-    ollama_model: str = "llama3.2:3b"
-    ollama_url: str = "http://127.0.0.1:11434"
+    model: ModelId = "smollm2-135m"
+    ollama_model: ModelId = "llama3.2:3b"
+    ollama_url: HttpUrl = "http://127.0.0.1:11434"
     device: Device = "auto"
     threads: Threads = 2
     context_tokens: Annotated[int, Meta(ge=512, le=131_072)] = 4096
 
 
 class Memory(_Table, frozen=True):
-    embedder: str = "minilm"
+    embedder: ModelId = "minilm"
     threads: Threads = 1
     relevance: Annotated[float, Meta(ge=0, le=1)] = 0.4
     keep_importance: Annotated[int, Meta(ge=0, le=5)] = 2
 
 
 class Tts(_Table, frozen=True):
-    voice: str = "joe"
+    voice: ModelId = "joe"
     device: Device = "auto"
     threads: Threads = 2
-    output: str = "auto"
+    output: SoundDevice = "auto"
 
 
 class Config(_Table, frozen=True):
@@ -101,55 +112,108 @@ def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(named) if named else _xdg("XDG_STATE_HOME", ".local/state", environ) / "timmy"
 
 
-def load(environ: Mapping[str, str] = os.environ) -> Config:
-    """The configuration in force. Raises ConfigError."""
-    path = config_path(environ)
-    try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        if "TIMMY_CONFIG" in environ:
-            raise ConfigError(f"{path}: no such file (named by TIMMY_CONFIG)") from None
-        raw = {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from None
-    _check_names(raw, str(path))
-    for variable, table, key in _variables(environ):
-        raw.setdefault(table, {})[key] = environ[variable]
-    try:
-        return msgspec.convert(raw, Config, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
 RESERVED = {"TIMMY_CONFIG", "TIMMY_CACHE", "TIMMY_STATE", "TIMMY_RUNTIME", "TIMMY_LOG", "TIMMY_PREFIX"}
 """TIMMY_* variables that are not keys of a table."""
 
+_TABLES: dict[str, type[_Table]] = {field.name: field.type for field in msgspec.structs.fields(Config)}
 
-def _variables(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
-    """(variable, table, key) of each TIMMY_<TABLE>_<KEY>. Raises ConfigError on an unknown one."""
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key in force. `source`: the file, the environment variable, or "default"."""
+
+    table: str
+    key: str
+    value: Any
+    source: str
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration in force. Raises ConfigError."""
+    values: dict[str, dict[str, Any]] = {table: {} for table in _TABLES}
+    for setting in settings(environ):
+        values[setting.table][setting.key] = setting.value
+    config = msgspec.convert(values, Config)
+    candidate, confirm = config.stt.candidate_silence_ms, config.stt.confirm_silence_ms
+    if confirm < candidate:
+        raise ConfigError(
+            f"{config_path(environ)}: [stt] confirm_silence_ms = {confirm} is less than "
+            f"candidate_silence_ms = {candidate}: the end of a turn is first suspected, then confirmed"
+        )
+    return config
+
+
+def settings(environ: Mapping[str, str] = os.environ) -> list[Setting]:
+    """Every key with its value and where that comes from, in the order of the structs. Raises ConfigError."""
+    path = config_path(environ)
+    given = _from_file(path, named=bool(environ.get("TIMMY_CONFIG"))) | _from_environment(environ)
     found = []
-    for variable in sorted(environ):
-        if not variable.startswith("TIMMY_") or variable in RESERVED:
-            continue
-        table, _, key = variable.removeprefix("TIMMY_").lower().partition("_")
-        _check_names({table: {key: None}}, f"environment variable {variable}")
-        found.append((variable, table, key))
+    for table, struct in _TABLES.items():
+        for field in msgspec.structs.fields(struct):
+            setting = given.get((table, field.name))
+            found.append(setting or Setting(table, field.name, field.default, "default"))
     return found
 
 
-def _check_names(raw: dict[str, Any], where: str) -> None:
-    tables = get_type_hints(Config)
+def default_text() -> str:
+    """The commented default file."""
+    return (Path(__file__).parent / "timmy.toml").read_text("utf-8")
+
+
+def _from_file(path: Path, named: bool) -> dict[tuple[str, str], Setting]:
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if named:
+            raise ConfigError(f"{path}: no such file (named by TIMMY_CONFIG)") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: {reason}") from None
+    found = {}
     for table, keys in raw.items():
-        if table not in tables:
-            raise ConfigError(f"{where}: no table [{table}]{_nearest(table, tables)}")
-        if not isinstance(keys, dict):
-            raise ConfigError(f"{where}: [{table}] is a table of keys, not a value")
-        known = tables[table].__struct_fields__
-        for key in keys:
-            if key not in known:
-                raise ConfigError(f"{where}: [{table}] has no key {key!r}{_nearest(key, known)}")
+        if table in _TABLES and not isinstance(keys, dict):
+            raise ConfigError(f"{path}: [{table}] is a table of keys, not a value")
+        for key, value in keys.items() if isinstance(keys, dict) else [("", None)]:
+            found[table, key] = Setting(table, key, _checked(str(path), table, key, value, strict=True), str(path))
+    return found
 
 
-def _nearest(name: str, known: Any) -> str:
+def _from_environment(environ: Mapping[str, str]) -> dict[tuple[str, str], Setting]:
+    found = {}
+    for variable in sorted(environ):
+        if variable.startswith("TIMMY_") and variable not in RESERVED:
+            table, _, key = variable.removeprefix("TIMMY_").lower().partition("_")
+            value = _checked(variable, table, key, environ[variable], strict=False)
+            found[table, key] = Setting(table, key, value, variable)
+    return found
+
+
+def _checked(where: str, table: str, key: str, value: Any, *, strict: bool) -> Any:
+    """`value` as the key wants it; not `strict`: made from text."""
+    if table not in _TABLES:
+        raise ConfigError(f"{where}: no table [{table}]{_nearest(table, _TABLES)}")
+    types = {field.name: field.type for field in msgspec.structs.fields(_TABLES[table])}
+    if key not in types:
+        raise ConfigError(f"{where}: [{table}] has no key {key!r}{_nearest(key, types)}")
+    try:
+        return msgspec.convert(value, types[key], strict=strict)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: [{table}] {key} = {value!r}: {_allowed(types[key], value) or error}") from None
+
+
+def _allowed(kind: Any, value: Any) -> str:
+    """What the type says about itself, or nothing."""
+    if get_origin(kind) is Literal:
+        return f"not one of {', '.join(get_args(kind))}{_suggestion(str(value), get_args(kind))}"
+    notes = [meta.description for meta in get_args(kind)[1:] if isinstance(meta, Meta) and meta.description]
+    return f"expected {notes[0]}" if notes else ""
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    return _suggestion(name, known) or f"; it knows {', '.join(known)}"
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; it knows {', '.join(known)}"
+    return f"; did you mean {close[0]!r}?" if close else ""
