@@ -6,7 +6,7 @@ machine-learning or audio package; the engines do, when they are made.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,7 +80,7 @@ class Usage:
 class LanguageModel(Protocol):
     info: EngineInfo
 
-    def generate(self, prompt: Prompt) -> AsyncIterator[str | Usage]:
+    def generate(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
         """Pieces of text as they come, then exactly one Usage. `aclose()` on the iterator, or cancelling
         the task that awaits it, stops the model within 100 ms. Called from the event loop, one at a time."""
 
