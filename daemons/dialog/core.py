@@ -72,7 +72,7 @@ class Conversation:
         held = self._turn
         if held is not None and held.phase is Phase.SOUNDING and held.line.first_sample <= t_ns:
             return []
-        before = _joined(held.heard_before, held.heard) if held else ""
+        before = (held.heard or held.heard_before) if held else ""
         effects = self._abandon("the speaker went on", now_ns)
         self._turn = Turn(Work(turn, 0), Phase.HEARING, aloud=True, heard_before=before)
         return effects
@@ -107,8 +107,8 @@ class Conversation:
             final_sent=event.sent_ns,
             final_back=now_ns,
         )
-        turn = Turn(Work(event.turn, event.revision), Phase.RECALLING, aloud=True, line=line)
-        turn.heard = _joined(before, event.text)
+        turn = Turn(Work(event.turn, event.revision), Phase.RECALLING, aloud=True, heard_before=before, line=line)
+        turn.heard = f"{before} {event.text}".strip()
         return self._begin(turn, now_ns)
 
     def dropped(self, turn: bytes, reason: str, now_ns: int) -> list[Effect]:
@@ -341,7 +341,3 @@ def _patience_s(turn: Turn) -> float:
     if turn.phase is Phase.SOUNDING and turn.model_over:
         return STALL_PATIENCE_S + SOUNDING_S_PER_CHAR * sum(map(len, turn.said))
     return STALL_PATIENCE_S
-
-
-def _joined(before: str, after: str) -> str:
-    return f"{before} {after}".strip()

@@ -44,6 +44,9 @@ class Prompter:
     def append(self, heard: str, said: str) -> None:
         """Adds an exchange. A history that is full loses its older half at once: one cache miss, not one a turn."""
         self._history.append((heard, said))
-        full = len(self._history) > self._limit
-        if full or sum(len(h) + len(s) for h, s in self._history) > HISTORY_MAX_CHARS:
-            self._history = self._history[-(self._limit // 2) :] if self._limit > 1 else []
+        while self._history and self._full():
+            self._history = self._history[(len(self._history) + 1) // 2 :]
+
+    def _full(self) -> bool:
+        size = sum(len(heard) + len(said) for heard, said in self._history)
+        return len(self._history) > self._limit or size > HISTORY_MAX_CHARS

@@ -24,7 +24,7 @@ class Phase(Enum):
 
 @dataclass(slots=True)
 class Turn:
-    """One turn. `heard_before`: words of a revision that was given up for this one."""
+    """One turn. `heard_before`: words of a turn that was given up for this one; `heard` begins with them."""
 
     work: Work
     phase: Phase

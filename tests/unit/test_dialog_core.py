@@ -1,0 +1,372 @@
+"""The turn, event by event: what it asks of the world, and what it never does."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import pytest
+
+from daemons.dialog import core
+from daemons.dialog.core import APOLOGY, APOLOGY_BROKEN_OFF, APOLOGY_NOT_HEARD, MUTE_LEASE_MS, Conversation
+from daemons.dialog.effects import (
+    CancelModel,
+    CancelWork,
+    Effect,
+    EndSpeech,
+    Mute,
+    ReadPrompt,
+    Report,
+    SpeakClause,
+    StartModel,
+    StartRecall,
+    Store,
+    TellHeard,
+    TellSaid,
+    Work,
+)
+from daemons.dialog.prompt import Prompter
+from daemons.dialog.turn import Phase
+from ipc.messages import Generated, Memory, TurnCandidate, TurnFinal, TurnReport
+
+T = TypeVar("T")
+MS = 1_000_000
+S = 1000 * MS
+A, B = b"a" * 16, b"b" * 16
+USAGE = Generated(
+    prompt_tokens=9, cached_tokens=7, completion_tokens=3, finish="stop", received_ns=1450 * MS, first_token_ns=1 * S
+)
+KEY = Memory(id=1, text="The key is under the pot.", importance=4, created_s=1.0, score=0.9)
+
+
+def conversation() -> Conversation:
+    return Conversation("home", Prompter("Timmy", "", 4, lambda: "noon"))
+
+
+def final(turn: bytes = A, revision: int = 0, text: str = "Where is the key?") -> TurnFinal:
+    return TurnFinal(
+        conversation="home", turn=turn, revision=revision, text=text,
+        last_voiced_ns=500 * MS, endpoint_ns=1000 * MS, transcript_ns=900 * MS, sent_ns=1001 * MS,
+    )  # fmt: skip
+
+
+def only(effects: list[Effect], kind: type[T]) -> T:
+    found = [effect for effect in effects if isinstance(effect, kind)]
+    assert len(found) == 1, effects
+    return found[0]
+
+
+def kinds(effects: list[Effect]) -> list[type[Effect]]:
+    return [type(effect) for effect in effects]
+
+
+def report(effects: list[Effect]) -> TurnReport:
+    return only(effects, Report).report
+
+
+def thinking(talk: Conversation, revision: int = 0) -> Work:
+    """Brings a turn to where the model has been asked."""
+    talk.speech_started(A, 0, 0)
+    talk.final(final(revision=revision), 1002 * MS)
+    work = Work(A, revision)
+    talk.recalled(work, [KEY], (1 * S, 1 * S), 1010 * MS)
+    assert talk.phase is Phase.THINKING
+    return work
+
+
+def sounding(talk: Conversation) -> Work:
+    work = thinking(talk)
+    talk.token(work, "It is there. And", 1100 * MS, 1101 * MS)
+    talk.clause_ready(work, 1102 * MS, 1200 * MS)
+    talk.playback_started(work, 1210 * MS, 1211 * MS)
+    assert talk.phase is Phase.SOUNDING
+    return work
+
+
+def test_a_turn_from_first_word_to_stored_memory() -> None:
+    talk = conversation()
+    assert talk.speech_started(A, 0, 0) == []
+    assert talk.partial(A, "Where is") == [TellHeard(A, "Where is", False)]
+    candidate = TurnCandidate(
+        conversation="home", turn=A, revision=0, text="Where is the key?",
+        last_voiced_ns=500 * MS, endpoint_ns=700 * MS, transcript_ns=900 * MS,
+    )  # fmt: skip
+    assert talk.candidate(candidate) == [TellHeard(A, "Where is the key?", False)]
+    work = Work(A, 0)
+    assert talk.final(final(), 1002 * MS) == [
+        TellHeard(A, "Where is the key?", True),
+        StartRecall(work, "Where is the key?"),
+    ]
+    effects = talk.recalled(work, [KEY], (1003 * MS, 1013 * MS), 1014 * MS)
+    assert KEY.text in only(effects, StartModel).messages[-1].content
+    assert talk.token(work, "Under the", 1100 * MS, 1101 * MS) == []
+    effects = talk.token(work, " pot. It", 1110 * MS, 1111 * MS)
+    assert effects == [TellSaid(A, "Under the pot."), SpeakClause(work, "Under the pot.")]
+    assert talk.phase is Phase.SPEAKING
+    assert talk.clause_ready(work, 1112 * MS, 1200 * MS) == []
+    assert talk.playback_started(work, 1210 * MS, 1211 * MS) == [Mute(1210 * MS, MUTE_LEASE_MS)]
+    effects = talk.model_done(work, USAGE, 1300 * MS)
+    assert effects == [TellSaid(A, "It"), SpeakClause(work, "It"), EndSpeech(work)]
+    effects = talk.playback_drained(work, 2000 * MS)
+    assert kinds(effects) == [Mute, Report, Store, ReadPrompt]
+    assert effects[0] == Mute(2000 * MS, 0)
+    told = report(effects)
+    assert (told.outcome, told.heard, told.said) == ("answered", "Where is the key?", "Under the pot. It")
+    assert (told.first_audio_ms, told.memories, told.cached_tokens) == (710, 1, 7)
+    assert told.stages is not None
+    assert only(effects, Store) == Store(A, "Where is the key?")
+    assert [m.content for m in only(effects, ReadPrompt).messages[-2:]] == ["Where is the key?", "Under the pot. It"]
+    assert talk.phase.name == "IDLE"
+
+
+def test_a_revoked_revision_never_speaks_and_never_stores() -> None:
+    talk = conversation()
+    old = thinking(talk)
+    assert talk.resumed(A, 0, 1100 * MS, 1101 * MS) == [CancelWork(old)]
+    assert talk.phase is Phase.HEARING
+    late: list[Effect] = []
+    late += talk.recalled(old, [KEY], (1, 2), 3 * S)
+    late += talk.token(old, "It is there. ", 3 * S, 3 * S)
+    late += talk.model_done(old, USAGE, 3 * S)
+    late += talk.model_failed(old, "late", 3 * S)
+    late += talk.clause_ready(old, 3 * S, 3 * S)
+    late += talk.playback_started(old, 3 * S, 3 * S)
+    late += talk.playback_drained(old, 3 * S)
+    late += talk.speech_failed(old, "late", 3 * S)
+    assert late == []
+    effects = talk.final(final(revision=1, text="Where is the key to the shed?"), 4 * S)
+    assert only(effects, StartRecall) == StartRecall(Work(A, 1), "Where is the key to the shed?")
+
+
+def test_speech_that_began_before_the_first_sound_silences_the_answer() -> None:
+    talk = conversation()
+    work = sounding(talk)
+    assert talk.resumed(A, 0, 1205 * MS, 1300 * MS) == [CancelWork(work), Mute(1300 * MS, 0)]
+    assert talk.phase is Phase.HEARING
+
+
+def test_speech_that_began_after_the_first_sound_is_the_answer_itself() -> None:
+    talk = conversation()
+    sounding(talk)
+    assert talk.resumed(A, 0, 1210 * MS, 1300 * MS) == []
+    assert talk.speech_started(B, 1210 * MS, 1300 * MS) == []
+    assert talk.final(final(B), 1400 * MS) == []
+    assert talk.phase is Phase.SOUNDING
+
+
+def test_a_resume_that_is_old_news_changes_nothing() -> None:
+    talk = conversation()
+    thinking(talk, revision=2)
+    assert talk.resumed(A, 1, 0, 0) == []
+    talk.resumed(A, 2, 1100 * MS, 1101 * MS)
+    assert talk.resumed(A, 2, 1100 * MS, 1101 * MS) == []
+
+
+def test_a_resume_of_an_unknown_turn_begins_it() -> None:
+    talk = conversation()
+    assert talk.resumed(A, 0, 0, 0) == []
+    assert talk.phase is Phase.HEARING
+
+
+def test_words_of_a_turn_given_up_for_another_join_it() -> None:
+    """stt closes a turn at 60 s; the words of the first part are not lost when the second follows at once."""
+    talk = conversation()
+    work = thinking(talk)
+    effects = talk.speech_started(B, 1100 * MS, 1101 * MS)
+    assert effects[0] == CancelWork(work)
+    assert report(effects).outcome == "cancelled"
+    effects = talk.final(final(B, text="And the bike?"), 2 * S)
+    assert only(effects, StartRecall).text == "Where is the key? And the bike?"
+
+
+def test_words_given_up_for_a_cough_get_their_answer() -> None:
+    talk = conversation()
+    thinking(talk)
+    talk.speech_started(B, 1100 * MS, 1101 * MS)
+    assert only(talk.dropped(B, "noise", 2 * S), StartRecall) == StartRecall(Work(B, 0), "Where is the key?")
+
+
+def test_joined_words_survive_another_resume() -> None:
+    talk = conversation()
+    thinking(talk)
+    talk.speech_started(B, 1100 * MS, 1101 * MS)
+    talk.final(final(B, text="And"), 2 * S)
+    talk.resumed(B, 0, 2100 * MS, 2100 * MS)
+    effects = talk.final(final(B, 1, "And the bike?"), 3 * S)
+    assert only(effects, StartRecall).text == "Where is the key? And the bike?"
+
+
+def test_noise_ends_in_no_answer() -> None:
+    talk = conversation()
+    talk.speech_started(A, 0, 0)
+    assert talk.dropped(B, "noise", 0) == []
+    told = report(talk.dropped(A, "noise", 0))
+    assert (told.outcome, told.detail, told.said) == ("dropped", "noise", "")
+
+
+def test_what_is_heard_of_a_turn_not_in_hand_is_not_told() -> None:
+    talk = conversation()
+    assert talk.partial(A, "x") == []
+    candidate = TurnCandidate(
+        conversation="home", turn=A, revision=0, text="x", last_voiced_ns=0, endpoint_ns=0, transcript_ns=0
+    )
+    assert talk.candidate(candidate) == []
+
+
+def test_a_final_without_a_beginning_is_answered() -> None:
+    """dialog was restarted while somebody spoke."""
+    assert only(conversation().final(final(), 1 * S), StartRecall).text == "Where is the key?"
+
+
+def test_a_final_for_a_turn_being_answered_changes_nothing() -> None:
+    talk = conversation()
+    thinking(talk)
+    assert talk.final(final(), 2 * S) == []
+
+
+def test_a_typed_question_is_answered_without_a_voice() -> None:
+    talk = conversation()
+    talk.ask(A, "Where is the key?", False, 0)
+    work = Work(A, 0)
+    talk.recalled(work, [], (0, 0), 0)
+    assert talk.token(work, "There it is. ", 1, 1) == [TellSaid(A, "There it is.")]
+    effects = talk.model_done(work, USAGE, 2)
+    assert kinds(effects) == [Report, Store, ReadPrompt]
+    assert (report(effects).outcome, report(effects).first_audio_ms) == ("answered", None)
+
+
+def test_an_announcement_is_spoken_as_it_is_and_not_remembered() -> None:
+    talk = conversation()
+    work = Work(A, 0)
+    assert kinds(talk.say(A, "Dinner is ready. Come!", 0)) == [TellSaid, SpeakClause, TellSaid, SpeakClause, EndSpeech]
+    talk.playback_started(work, 1, 1)
+    assert talk.token(work, "more", 1, 1) == []
+    assert talk.model_done(work, USAGE, 1) == []
+    assert talk.model_failed(work, "x", 1) == []
+    assert kinds(talk.playback_drained(work, 2)) == [Mute, Report]
+
+
+def test_there_is_nothing_to_say_in_an_emoji() -> None:
+    assert report(conversation().say(A, "🎉", 0)).outcome == "dropped"
+
+
+@pytest.mark.parametrize("text", ["", " \n", "🎉"])
+def test_a_model_without_words_ends_in_an_apology(text: str) -> None:
+    talk = conversation()
+    work = thinking(talk)
+    talk.token(work, text, 1, 1)
+    effects = talk.model_done(work, USAGE, 2)
+    assert effects == [CancelModel(work), TellSaid(A, APOLOGY), SpeakClause(work, APOLOGY), EndSpeech(work)]
+    talk.playback_started(work, 3, 3)
+    effects = talk.playback_drained(work, 4)
+    told = report(effects)
+    assert (told.outcome, told.said) == ("failed", APOLOGY)
+    assert only(effects, Store).heard == "Where is the key?"
+    assert ReadPrompt not in kinds(effects)
+
+
+def test_a_model_that_breaks_off_is_apologised_for() -> None:
+    talk = conversation()
+    work = sounding(talk)
+    assert only(talk.model_failed(work, "gone", 2 * S), SpeakClause).text == APOLOGY_BROKEN_OFF
+    assert talk.token(work, "late. ", 2 * S, 2 * S) == []
+    told = report(talk.playback_drained(work, 3 * S))
+    assert (told.outcome, told.detail) == ("failed", "gone")
+
+
+def test_a_typed_question_fails_in_words_too() -> None:
+    talk = conversation()
+    talk.ask(A, "Why?", False, 0)
+    talk.recalled(Work(A, 0), [], (0, 0), 0)
+    told = report(talk.model_failed(Work(A, 0), "gone", 1))
+    assert (told.outcome, told.detail, told.said) == ("failed", "gone", APOLOGY)
+
+
+def test_a_lost_voice_ends_the_turn_in_print() -> None:
+    talk = conversation()
+    work = sounding(talk)
+    effects = talk.speech_failed(work, "tts went away", 2 * S)
+    assert effects[:2] == [CancelWork(work), Mute(2 * S, 0)]
+    assert (report(effects).outcome, report(effects).said) == ("failed", "It is there.")
+
+
+def test_a_voice_lost_before_it_sounded_leaves_nothing_to_unmute() -> None:
+    talk = conversation()
+    work = thinking(talk)
+    talk.token(work, "It is there. ", 1, 1)
+    assert Mute not in kinds(talk.speech_failed(work, "tts went away", 2))
+
+
+def test_half_a_turn_lost_with_stt_is_apologised_for() -> None:
+    talk = conversation()
+    assert talk.hearing_lost(0) == []
+    talk.speech_started(A, 0, 0)
+    assert only(talk.hearing_lost(1), SpeakClause).text == APOLOGY_NOT_HEARD
+
+
+def test_a_new_stt_is_told_to_be_deaf_while_the_answer_sounds() -> None:
+    talk = conversation()
+    assert talk.hearing_back(0) == []
+    sounding(talk)
+    assert talk.hearing_back(2 * S) == [Mute(2 * S, MUTE_LEASE_MS)]
+
+
+def test_the_mute_is_renewed_before_it_runs_out() -> None:
+    talk = conversation()
+    sounding(talk)
+    assert talk.tick(1300 * MS) == []
+    assert talk.tick(1211 * MS + MUTE_LEASE_MS * MS // 3) == [Mute(1211 * MS + MUTE_LEASE_MS * MS // 3, MUTE_LEASE_MS)]
+
+
+def test_a_caller_who_leaves_ends_his_turn_and_no_other() -> None:
+    talk = conversation()
+    assert talk.cancel(A, 0) == []
+    work = sounding(talk)
+    assert talk.cancel(B, 0) == []
+    effects = talk.cancel(A, 2 * S)
+    assert effects[:2] == [CancelWork(work), Mute(2 * S, 0)]
+    assert report(effects).outcome == "cancelled"
+
+
+def test_nothing_is_waited_for_without_end() -> None:
+    talk = conversation()
+    assert talk.tick(0) == []
+    talk.speech_started(A, 0, 0)
+    assert talk.tick(3600 * S) == []
+
+    talk.final(final(), 0)
+    late = int((core.RECALL_PATIENCE_S + 1) * S)
+    assert only(talk.tick(late), StartModel)
+    late += int((core.FIRST_TOKEN_PATIENCE_S + 1) * S)
+    assert only(talk.tick(late), SpeakClause).text == APOLOGY
+    late += int((core.STALL_PATIENCE_S + 1) * S)
+    assert report(talk.tick(late)).detail == "the voice does not answer"
+
+
+def test_a_model_that_stops_between_tokens_is_given_up() -> None:
+    talk = conversation()
+    work = thinking(talk)
+    talk.token(work, "It", 1 * S, 1 * S)
+    effects = talk.tick(1 * S + int((core.STALL_PATIENCE_S + 1) * S))
+    assert only(effects, CancelModel) == CancelModel(work)
+    assert only(effects, SpeakClause).text == APOLOGY
+
+
+def test_a_model_that_stops_while_its_first_words_sound_is_given_up() -> None:
+    talk = conversation()
+    sounding(talk)
+    effects = talk.tick(1211 * MS + int((core.STALL_PATIENCE_S + 1) * S))
+    assert only(effects, SpeakClause).text == APOLOGY_BROKEN_OFF
+
+
+def test_a_voice_that_never_ends_is_given_up_after_the_length_of_its_text() -> None:
+    talk = conversation()
+    work = sounding(talk)
+    talk.model_done(work, USAGE, 2 * S)
+    chars = sum(map(len, ["It is there.", "And"]))
+    patience = core.STALL_PATIENCE_S + core.SOUNDING_S_PER_CHAR * chars
+    assert Report not in kinds(talk.tick(2 * S + int((patience - 0.1) * S)))
+    assert report(talk.tick(2 * S + int((patience + 0.1) * S))).outcome == "failed"
+
+
+def test_what_a_fresh_model_should_read() -> None:
+    assert conversation().read_prompt().messages[0].role == "system"

@@ -1,0 +1,62 @@
+"""The prompt: its start is byte-stable, the history is append only, notes come last."""
+
+from __future__ import annotations
+
+from daemons.dialog.prompt import HISTORY_MAX_CHARS, Prompter
+
+
+def prompter(history_turns: int = 4, persona: str = "") -> Prompter:
+    return Prompter("Timmy", persona, history_turns, lambda: "noon")
+
+
+def test_every_prompt_begins_with_the_start() -> None:
+    prompts = prompter()
+    for turn in range(4):
+        start = prompts.start()
+        assert prompts.question(f"question {turn}", ["a note"])[: len(start)] == start
+        prompts.append(f"question {turn}", "an answer")
+        assert prompts.start()[: len(start)] == start
+
+
+def test_the_question_comes_last_after_notes_and_time() -> None:
+    content = prompter().question("Where is the key?", ["under the pot"])[-1].content
+    assert content.index("under the pot") < content.index("noon") < content.index("Where is the key?")
+
+
+def test_notes_do_not_enter_the_history() -> None:
+    prompts = prompter()
+    prompts.question("Where is the key?", ["under the pot"])
+    prompts.append("Where is the key?", "There.")
+    assert "pot" not in "".join(message.content for message in prompts.start())
+
+
+def test_a_full_history_loses_its_older_half_at_once() -> None:
+    prompts, empty = prompter(4), len(prompter(4).start())
+    for turn in range(5):
+        prompts.append(str(turn), "yes")
+    assert [m.content for m in prompts.start()[empty:]] == ["3", "yes", "4", "yes"]
+
+
+def test_a_long_history_is_cut_before_it_fills_the_context() -> None:
+    prompts, empty = prompter(100), len(prompter(100).start())
+    for turn in range(60):
+        prompts.append(f"{turn}" * 5, "x" * (HISTORY_MAX_CHARS // 20))
+    assert sum(len(m.content) for m in prompts.start()[empty:]) <= HISTORY_MAX_CHARS
+
+
+def test_no_history_is_kept_when_none_is_wanted() -> None:
+    prompts = prompter(0)
+    start = prompts.start()
+    prompts.append("a", "b")
+    assert prompts.start() == start
+
+
+def test_a_history_of_one_turn_is_the_last_one() -> None:
+    prompts, empty = prompter(1), len(prompter(1).start())
+    prompts.append("a", "b")
+    prompts.append("c", "d")
+    assert [m.content for m in prompts.start()[empty:]] == ["c", "d"]
+
+
+def test_a_persona_of_ones_own_knows_the_name() -> None:
+    assert prompter(persona="I am {name}.").start()[0].content == "I am Timmy."
