@@ -24,6 +24,10 @@ class PlayQueue:
         self._tail = b""
         self._sounding = False
 
+    @property
+    def empty(self) -> bool:
+        return not self._blocks and not self._tail
+
     def write(self, pcm: bytes) -> None:
         if pcm:
             self._blocks.append(memoryview(pcm))
