@@ -1,0 +1,193 @@
+"""The hearing daemon: microphones in, turns out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from daemons.config import Config
+from daemons.engines.base import AudioIn, EngineError, EngineInfo, Frame, Transcriber, VoiceDetector
+from daemons.engines.framing import Framer
+from daemons.stt.core import Segmenter
+from daemons.stt.ear import Ear
+from daemons.stt.input import InputKeeper
+from daemons.stt.worker import TranscriptWorker
+from ipc.audio import STT_RATE, read_wav, silence
+from ipc.errors import CallError, Code
+from ipc.ids import new_rid
+from ipc.messages import HOME, Audio, Body, Done, Down, Fed, Feed, InputLost, Listen, Mute, Result
+from ipc.server import Call, Handler
+
+KNOWN_CLIP = Path(__file__).with_name("known.wav")
+KNOWN_WORDS = frozenset(["what", "is", "the", "capital", "of", "france"])
+KNOWN_ENOUGH = 4
+"""So many of them must be understood: a model may mishear a word, wrong arithmetic leaves none."""
+
+STALL_S = 2.0
+"""A feed that gives nothing for this long has stopped speaking."""
+
+CLOCK_SLACK_NS = 10_000_000_000
+"""Capture times further from now than this are not of this host's clock."""
+
+EVENTS_MAX = 1024
+"""Events that wait for a listener; they come a few a second, so one that is this far behind does not read."""
+
+
+class SttService:
+    """Meets daemons.runtime.Service. Engines given here replace those of the configuration."""
+
+    def __init__(
+        self,
+        config: Config,
+        transcriber: Callable[[], Transcriber] | None = None,
+        detector: Callable[[], VoiceDetector] | None = None,
+        microphone: Callable[[], AudioIn] | None = None,
+    ) -> None:
+        self._config = config.stt
+        self._make_transcriber = transcriber or self._whisper
+        self._make_detector = detector or self._webrtc
+        self._make_input = microphone or self._configured_input()
+        self.info = EngineInfo("faster-whisper", self._config.model, "")
+        self._worker = TranscriptWorker()
+        self._ears: dict[str, Ear] = {}
+        self._listeners: set[asyncio.Queue[Down]] = set()
+        self._input: InputKeeper | None = None
+
+    @property
+    def trouble(self) -> str:
+        return self._worker.trouble or (self._input.trouble if self._input else "")
+
+    def handlers(self) -> Mapping[type[Body], Handler]:
+        return {Listen: self._listen, Feed: self._feed, Mute: self._mute}
+
+    async def load(self) -> None:
+        transcriber = await self._worker.use(self._make_transcriber)
+        self.info = transcriber.info
+        await self._worker.run(lambda: check(transcriber, self._config.language))
+        if self._make_input is not None:
+            ear = self._ears[HOME] = self._ear(HOME)
+            self._input = InputKeeper(self._make_input, ear, self._input_changed)
+            await self._input.start()
+
+    async def close(self) -> None:
+        if self._input is not None:
+            await self._input.close()
+        self._worker.close()
+
+    # --- engines ---
+
+    def _whisper(self) -> Transcriber:
+        from daemons.engines.whisper import WhisperTranscriber
+
+        settings = self._config
+        return WhisperTranscriber(settings.model, settings.device, settings.threads, settings.language)
+
+    def _webrtc(self) -> VoiceDetector:
+        from daemons.engines.webrtc import WebRtcDetector
+
+        return WebRtcDetector(self._config.vad_aggressiveness)
+
+    def _configured_input(self) -> Callable[[], AudioIn] | None:
+        name = self._config.input
+        if name == "none":
+            return None
+        if name.lower().endswith(".wav"):
+            from daemons.engines.wav_in import WavInput
+
+            return lambda: WavInput(Path(name).expanduser())
+        from daemons.engines.microphone import Microphone
+
+        return lambda: Microphone(name)
+
+    def _ear(self, conversation: str) -> Ear:
+        settings = self._config
+        core = Segmenter(conversation, new_rid, settings.candidate_silence_ms, settings.confirm_silence_ms)
+        return Ear(core, self._make_detector(), self._worker, self._emit)
+
+    # --- events ---
+
+    def _emit(self, event: Down) -> None:
+        for listener in list(self._listeners):
+            try:
+                listener.put_nowait(event)
+            except asyncio.QueueFull:
+                self._listeners.discard(listener)  # `_listen` ends its request
+
+    def _input_changed(self, detail: str) -> None:
+        self._emit(InputLost(conversation=HOME, detail=detail))
+
+    async def _listen(self, call: Call) -> Result:
+        events: asyncio.Queue[Down] = asyncio.Queue(EVENTS_MAX)
+        self._listeners.add(events)
+        try:
+            while events in self._listeners:
+                await call.send(await events.get())
+        finally:
+            self._listeners.discard(events)
+        raise CallError(Code.OVER_QUOTA, f"{EVENTS_MAX} events behind: listen again, and read")
+
+    # --- microphones over the wire ---
+
+    async def _feed(self, call: Call) -> Result:
+        conversation = call.body.conversation
+        if conversation in self._ears:
+            raise CallError(Code.BUSY, f"conversation {conversation!r} has a microphone already")
+        ear = self._ears[conversation] = self._ear(conversation)
+        frames = 0
+
+        def hear(frame: Frame) -> None:
+            nonlocal frames
+            frames += 1
+            ear.hear(frame)
+
+        try:
+            await _receive(call, Framer(STT_RATE, hear), ear)
+            ear.close()
+            await ear.finished()
+        finally:
+            ear.close()
+            del self._ears[conversation]
+        return Fed(frames=frames, dropped_ms=ear.dropped_ms)
+
+    def _mute(self, call: Call) -> Result:
+        body: Mute = call.body
+        if ear := self._ears.get(body.conversation):
+            ear.mute(body.from_ns, body.lease_ms)
+        return Done()
+
+
+async def _receive(call: Call, framer: Framer, ear: Ear) -> None:
+    """The audio of a feed, until its end. Raises CallError(BAD_REQUEST)."""
+    items = aiter(call)
+    while True:
+        try:
+            async with asyncio.timeout(STALL_S):
+                item, payload = await anext(items)
+        except TimeoutError:
+            ear.silence()
+            continue
+        except StopAsyncIteration:
+            return
+        if not isinstance(item, Audio) or len(payload) % 2:
+            raise CallError(Code.BAD_REQUEST, "a feed takes audio items of whole 16-bit samples")
+        if abs(item.t_ns - time.monotonic_ns()) > CLOCK_SLACK_NS:
+            raise CallError(Code.BAD_REQUEST, "the capture time of the audio is not of this host's clock")
+        framer.push(item.t_ns, payload)
+
+
+def check(transcriber: Transcriber, language: str) -> None:
+    """Warms up, and makes sure that the arithmetic is right: a known clip gives its words, silence gives none.
+    Raises EngineError(ENGINE_FAILED)."""
+    heard = transcriber.transcribe(read_wav(KNOWN_CLIP)).text
+    words = set(re.findall(r"[a-z]+", heard.lower()))
+    if len(words & KNOWN_WORDS) < (KNOWN_ENOUGH if language == "en" else 0):
+        raise EngineError(
+            Code.ENGINE_FAILED,
+            f"{transcriber.info.model} understood {heard!r} in a clip that says something else: "
+            "check it with `timmy models verify`, or set stt.device to 'cpu'",
+        )
+    if heard := transcriber.transcribe(silence(1000)).text:
+        raise EngineError(Code.ENGINE_FAILED, f"{transcriber.info.model} understood {heard!r} in silence")
