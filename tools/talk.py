@@ -37,7 +37,7 @@ def talk(wavs: Sequence[Path], more: Sequence[Path], out: Path | None, as_json: 
             out.mkdir(parents=True, exist_ok=True)
         asyncio.run(_recorded(recordings, out, as_json))
     else:
-        asyncio.run(_live(as_json))
+        asyncio.run(live(as_json))
 
 
 async def _recorded(recordings: list[bytes], out: Path | None, as_json: bool) -> None:
@@ -67,7 +67,7 @@ def show(result: TurnResult, as_json: bool) -> None:
         click.echo(f"       {result.reply_wav}")
 
 
-async def _live(as_json: bool) -> None:
+async def live(as_json: bool) -> None:
     """Reads along until Ctrl-C; the microphone and the speaker are the daemons' own."""
     async with Client("stt", "talk") as stt, Client("dialog", "talk") as dialog:
         await _check_microphone(stt)
