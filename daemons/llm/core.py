@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,22 +24,15 @@ _DROPPED = {"Cc", "Cf", "Cs", "Co"}  # control, format, surrogate, private
 _JOINERS = "\u200c\u200d"  # format characters that scripts and emoji are written with
 
 
-def choose(wanted: str, ollama_model: str, offered: Collection[str] | None) -> tuple[Engine, str]:
-    """The engine and the reason. `offered`: the models of a running Ollama, None where none runs."""
-    if wanted == "llama":
-        return "llama", "llm.engine is 'llama'"
-    if wanted == "ollama":
-        return "ollama", "llm.engine is 'ollama'"
-    if offered is None:
+def choose(wanted: str, ollama_model: str, has_model: bool | None) -> tuple[Engine, str]:
+    """The engine and the reason. `has_model`: whether a running Ollama has it, None where none runs."""
+    if wanted != "auto":
+        return ("ollama" if wanted == "ollama" else "llama"), f"llm.engine is {wanted!r}"
+    if has_model is None:
         return "llama", "no Ollama runs"
-    if has_model(offered, ollama_model):
+    if has_model:
         return "ollama", f"a running Ollama has {ollama_model}"
     return "llama", f"the running Ollama lacks {ollama_model}"
-
-
-def has_model(offered: Collection[str], name: str) -> bool:
-    """Whether Ollama's list holds `name`, which without a tag means its `latest`."""
-    return name in offered or f"{name}:latest" in offered
 
 
 @dataclass(eq=False, slots=True)
@@ -130,6 +122,11 @@ def clean(text: str) -> str:
 
 def _printable(char: str) -> bool:
     return unicodedata.category(char) not in _DROPPED
+
+
+def passes_check(said: str) -> bool:
+    """Whether this answers CHECK_QUESTION."""
+    return CHECK_ANSWER in said.casefold()
 
 
 def has_word(text: str) -> bool:

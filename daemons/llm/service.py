@@ -1,0 +1,166 @@
+"""The llm daemon: one engine, one request at a time, a stream of tokens for each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+
+from daemons.config import Config
+from daemons.engines.base import EngineError, EngineInfo, LanguageModel, Prompt, Usage
+from daemons.llm import core
+from daemons.llm.core import Answer, Line, Ticket
+from ipc.errors import CallCancelled, Code
+from ipc.messages import Body, Generate, Generated, Result, Token
+from ipc.server import Call, Handler
+
+log = logging.getLogger(__name__)
+
+
+class _Place:
+    """A request in the line."""
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        self.called = asyncio.Event()
+
+
+class LlmService:
+    """Meets daemons.runtime.Service. `model` replaces the configured engine."""
+
+    def __init__(self, config: Config, model: LanguageModel | None = None) -> None:
+        self._settings = config.llm
+        self._given = model
+        self._line = Line()
+        self._places: dict[Ticket, _Place] = {}
+        self.info = EngineInfo(self._settings.engine, "", "")
+        self.trouble = ""
+
+    def handlers(self) -> Mapping[type[Body], Handler]:
+        return {Generate: self._generate}
+
+    async def load(self) -> None:
+        """Opens the engine and asks it what every model knows, which also warms it up."""
+        self._model = self._given or await self._open()
+        self.info = self._model.info
+        question = Prompt([("user", core.CHECK_QUESTION)], core.CHECK_TOKENS)
+        said = "".join([item async for item in self._model.generate(question) if isinstance(item, str)])
+        if not core.passes_check(said):
+            raise EngineError(
+                Code.MODEL_DAMAGED,
+                f"model {self.info.model!r} says {said!r} to {core.CHECK_QUESTION!r}: "
+                "timmy models verify, or choose another",
+            )
+
+    async def close(self) -> None:
+        if hasattr(self, "_model"):
+            await self._model.close()
+
+    # --- engine ---
+
+    async def _open(self) -> LanguageModel:
+        from daemons.engines.llama import LlamaModel
+        from daemons.engines.ollama import OllamaModel
+
+        settings = self._settings
+        engine, reason = core.choose(settings.engine, settings.ollama_model, await self._ollama_has_model())
+        log.info("engine %s: %s", engine, reason)
+        if engine == "ollama":
+            ollama = OllamaModel(settings.ollama_url, settings.ollama_model, settings.context_tokens)
+            await ollama.load()
+            return ollama
+        return await asyncio.to_thread(
+            LlamaModel, settings.model, settings.device, settings.threads, settings.context_tokens
+        )
+
+    async def _ollama_has_model(self) -> bool | None:
+        from daemons.engines.ollama import has_model
+
+        if self._settings.engine != "auto":
+            return None
+        try:
+            return await has_model(self._settings.ollama_url, self._settings.ollama_model)
+        except EngineError as error:
+            log.warning("%s", error)
+            return None
+
+    # --- requests ---
+
+    async def _generate(self, call: Call) -> Result:
+        body: Generate = call.body
+        ticket = Ticket(prefill=body.max_tokens == 0)
+        try:
+            async with self._turn(ticket):
+                return await self._answer(call, body)
+        except asyncio.CancelledError:
+            if ticket.yielding:
+                raise CallCancelled("gave way to what came later") from None
+            raise
+        except EngineError as error:
+            raise self._noted(error) from None
+
+    @asynccontextmanager
+    async def _turn(self, ticket: Ticket) -> AsyncIterator[None]:
+        """Waits for the model and holds it."""
+        for other in self._line.join(ticket):
+            self._places[other].task.cancel()
+        place = self._places[ticket] = _Place()
+        self._call_head()
+        try:
+            await place.called.wait()
+            yield
+        finally:
+            del self._places[ticket]
+            self._line.leave(ticket)
+            self._call_head()
+
+    def _call_head(self) -> None:
+        if self._line.head is not None:
+            self._places[self._line.head].called.set()
+
+    async def _answer(self, call: Call, body: Generate) -> Generated:
+        answer = Answer(body.max_tokens)
+        first_token_ns = 0
+        usage = None
+        prompt = Prompt([(m.role, m.content) for m in body.messages], body.max_tokens, body.temperature)
+        async with aclosing(self._model.generate(prompt)) as stream:
+            async for item in stream:
+                t_ns = time.monotonic_ns()
+                if isinstance(item, Usage):
+                    usage = item
+                elif text := answer.add(item):
+                    first_token_ns = first_token_ns or t_ns
+                    await call.send(Token(text=text, t_ns=t_ns))
+                if answer.full:
+                    break
+        self.trouble = ""
+        usage = usage or Usage(0, 0, answer.tokens, "length")
+        log.info(
+            "prompt of %d tokens, %d of them cached; answer of %d",
+            usage.prompt_tokens,
+            usage.cached_tokens,
+            usage.completion_tokens,
+        )
+        if body.max_tokens:
+            answer.check()
+        return Generated(
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            finish=usage.finish,
+            received_ns=call.received_ns,
+            first_token_ns=first_token_ns,
+        )
+
+    def _noted(self, error: EngineError) -> EngineError:
+        """`error` as the caller shall read it. What is not the caller's fault is shown by `timmy status`."""
+        if error.code is Code.UPSTREAM_DOWN and self._settings.engine == "auto":
+            error = EngineError(error.code, f"{error}, or restart the llm daemon to use the embedded model")
+        if error.code is not Code.BAD_REQUEST:
+            self.trouble = str(error)
+            log.warning("%s", error)
+        return error
