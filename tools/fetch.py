@@ -69,6 +69,15 @@ def missing_files(model: Model, cache: Path) -> list[ModelFile]:
     return [file for file in model.files if not _has_size(folder / file.name, file.size)]
 
 
+def drop_damaged(model: Model, cache: Path) -> None:
+    """Removes the files that are not what the catalogue says, by SHA-256, so that `pull` fetches them again."""
+    folder = catalogue.model_folder(model.name, cache)
+    for file in model.files:
+        path = folder / file.name
+        if path.is_file() and catalogue.sha256_of(path) != file.sha256:
+            path.unlink()
+
+
 def _has_size(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 

@@ -32,7 +32,8 @@ READY_S = 120.0
 def main() -> int:
     """The exit status: 0 when every question got its answer."""
     out = Path(sys.argv[1])
-    out.mkdir(parents=True, exist_ok=True)
+    for part in ("first", "restarted"):
+        (out / part).mkdir(parents=True, exist_ok=True)
     try:
         return _converse(out)
     except TimmyError as error:
@@ -81,7 +82,6 @@ async def _has_microphone() -> bool:
 
 async def _play(names: Sequence[str], out: Path) -> bool:
     """Says the recordings; whether each was answered."""
-    out.mkdir(exist_ok=True)
     answered = True
     async with AsyncExitStack() as stack:
         conversation = await open_talk(stack, out)

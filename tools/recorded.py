@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ipc.client import Client
 from ipc.errors import CallCancelled, CallError
 from ipc.ids import new_rid
-from ipc.messages import Follow, Notice, Stages, TurnHeard, TurnReport, TurnSaid
+from ipc.messages import Follow, Notice, Stages, TurnHeard, TurnReport
 from tools.voice import WireMicrophone, WireSpeaker
 
 NOTHING_HEARD_S = 5.0
@@ -23,6 +23,11 @@ NOTHING_HEARD_S = 5.0
 
 ANOTHER_TURN_S = 2.0
 """A recording may hold several turns; the last one begins within this time of its end."""
+
+RESTART_S = 15.0
+"""How long a daemon may be away: supervision starts it again, and it loads its model."""
+
+AGAIN_S = 0.1
 
 LAST_SOUND_S = 2.0
 """How long the last samples of an answer may take after its report."""
@@ -74,69 +79,93 @@ def _stages(stages: Stages | None) -> dict[str, float] | None:
     return {name: round(ms, 3) for name, ms in msgspec.structs.asdict(stages).items()}
 
 
+class _Lost(NamedTuple):
+    """dialog went away: what it had in hand will not be answered."""
+
+    detail: str
+
+
 @dataclass
 class Talk:
-    """A conversation of recordings with running daemons. Use `open_talk`."""
+    """A conversation of recordings with running daemons. Use `open_talk`.
 
+    A daemon that is restarted between two turns costs nothing: the connections heal.
+    """
+
+    name: str
     microphone: WireMicrophone
     speaker: WireSpeaker
-    happened: asyncio.Queue[TurnHeard | TurnSaid | TurnReport | Notice]
     out: Path | None
-    broken: asyncio.Future[None]
-    number: int = 0
+    gone: asyncio.Future[None]
+    happened: asyncio.Queue[Body | _Lost] = field(default_factory=asyncio.Queue)
     notices: list[str] = field(default_factory=list)
+    number: int = 0
 
     async def play(self, pcm: bytes) -> AsyncIterator[TurnResult]:
-        """Says `pcm`; yields each turn that comes of it. None comes of silence. Raises PeerGone when a daemon that
-        the conversation needs goes away."""
+        """Says `pcm`; yields each turn that comes of it. None comes of silence. Raises PeerGone when a daemon stays
+        away."""
         saying = asyncio.create_task(self.microphone.say(pcm))
         try:
-            open_turns: set[bytes] = set()
+            open_turns: dict[bytes, str] = {}
             patience = NOTHING_HEARD_S
-            while True:
-                item = await self._next(saying, None if open_turns else patience)
-                if item is None:
-                    return
+            while (item := await self._next(saying, None if open_turns else patience)) is not None:
+                patience = ANOTHER_TURN_S
                 if isinstance(item, TurnHeard):
-                    open_turns.add(item.turn)
-                elif isinstance(item, Notice):
-                    self.notices.append(item.text)
-                elif isinstance(item, TurnReport):
-                    open_turns.discard(item.turn)
+                    open_turns[item.turn] = item.text
+                for report in self._ended(item, open_turns):
+                    open_turns.pop(report.turn, None)
                     patience = 0.0 if saying.done() and not open_turns else ANOTHER_TURN_S
-                    if item.outcome != "cancelled":
-                        yield await self._result(item)
+                    if report.outcome != "cancelled":
+                        yield await self._result(report)
         finally:
             saying.cancel()
+
+    def _ended(self, item: Body | _Lost, open_turns: dict[bytes, str]) -> list[TurnReport]:
+        """The turns that end with `item`."""
+        if isinstance(item, TurnReport):
+            return [item]
+        if isinstance(item, Notice):
+            self.notices.append(item.text)
+        if isinstance(item, _Lost):
+            return [_unanswered(self.name, turn, text, item.detail) for turn, text in open_turns.items()]
+        return []
 
     def take_notices(self) -> list[str]:
         """What a person should know of the turns so far."""
         notices, self.notices = self.notices, []
         return notices
 
-    async def _next(self, saying: asyncio.Task[None], patience: float | None) -> Any:
+    async def follow(self, dialog: Client) -> None:
+        """Puts all that happens into the queue, until dialog goes away."""
+        try:
+            async for item, _ in dialog.open(Follow(conversation=self.name)):
+                self.happened.put_nowait(item)
+        except CallError as error:
+            self.happened.put_nowait(_Lost(str(error)))
+            raise
+
+    async def _next(self, saying: asyncio.Task[None], patience: float | None) -> Body | _Lost | None:
         """What happens next; None when nothing does for `patience` s after the recording's end."""
         getting = asyncio.ensure_future(self.happened.get())
         try:
-            if not saying.done():
-                await self._first_of(getting, saying)
-            if not getting.done() and self.happened.empty():
+            await self._first_of(getting, saying)
+            if not getting.done():
                 await self._first_of(getting, timeout=patience)
             return getting.result() if getting.done() else None
         finally:
             getting.cancel()
 
     async def _first_of(self, *futures: asyncio.Future[Any], timeout: float | None = None) -> None:
-        await asyncio.wait({*futures, self.broken}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if self.broken.done():
-            self.broken.result()
+        await asyncio.wait({*futures, self.gone}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if self.gone.done():
+            self.gone.result()
 
     async def _result(self, report: TurnReport) -> TurnResult:
-        if self.out is None or report.first_audio_ms is None:
+        reply = self.speaker.replies.pop(report.turn, None)
+        if self.out is None or reply is None:
             return TurnResult(report, None)
         self.number += 1
         path = self.out / f"reply-{self.number:02d}.wav"
-        reply = self.speaker.replies.pop(report.turn)
         with suppress(TimeoutError):
             await asyncio.wait_for(reply.complete.wait(), LAST_SOUND_S)
         reply.write(path)
@@ -149,28 +178,45 @@ async def open_talk(stack: AsyncExitStack, out: Path | None) -> Talk:
     clients = {d: await stack.enter_async_context(Client(d, "talk")) for d in ("stt", "tts", "dialog")}
     for client in clients.values():
         await client.wait_connected()
-    loop = asyncio.get_running_loop()
-    talk = Talk(
-        WireMicrophone(clients["stt"], name),
-        WireSpeaker(clients["tts"], name),
-        asyncio.Queue(),
-        out,
-        loop.create_future(),
-    )
-
-    async def follow() -> None:
-        async for item, _ in clients["dialog"].open(Follow(conversation=name)):
-            talk.happened.put_nowait(item)  # type: ignore[arg-type]
-
-    for job in (follow(), talk.speaker.run(), talk.microphone.run()):
-        task = asyncio.create_task(_or_break(job, talk.broken))
+    microphone, speaker = WireMicrophone(clients["stt"], name), WireSpeaker(clients["tts"], name)
+    talk = Talk(name, microphone, speaker, out, asyncio.get_running_loop().create_future())
+    jobs: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "stt": microphone.run,
+        "tts": speaker.run,
+        "dialog": lambda: talk.follow(clients["dialog"]),
+    }
+    for daemon, job in jobs.items():
+        task = asyncio.create_task(_keep(clients[daemon], job, talk.gone))
         stack.callback(task.cancel)
     return talk
 
 
-async def _or_break(job: Coroutine[Any, Any, None], broken: asyncio.Future[None]) -> None:
-    try:
-        await job
-    except (CallError, CallCancelled) as error:
-        if not broken.done():
-            broken.set_exception(error)
+async def _keep(client: Client, job: Callable[[], Coroutine[Any, Any, None]], gone: asyncio.Future[None]) -> None:
+    """Runs `job` again whenever its daemon has come back. `gone` fails when it does not."""
+    while not gone.done():
+        try:
+            await client.wait_connected(RESTART_S)
+        except PeerGone as error:
+            if not gone.done():
+                gone.set_exception(error)
+            return
+        with suppress(CallError, CallCancelled):
+            await job()
+        await asyncio.sleep(AGAIN_S)
+
+
+def _unanswered(conversation: str, turn: bytes, heard: str, detail: str) -> TurnReport:
+    return TurnReport(
+        conversation=conversation,
+        turn=turn,
+        heard=heard,
+        said="Sorry, the answer is lost.",
+        outcome="failed",
+        detail=detail,
+        first_audio_ms=None,
+        stages=None,
+        prompt_tokens=0,
+        cached_tokens=0,
+        completion_tokens=0,
+        memories=0,
+    )

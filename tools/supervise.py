@@ -1,7 +1,7 @@
 """The five daemons as children of this process, with the readiness rules of systemd.
 
     with Supervisor() as supervisor:
-        supervisor.wait_ready()
+        supervisor.wait_ready(60)
         ...
 
 They die with this process, however it ends.
@@ -151,14 +151,18 @@ class Supervisor:
                 path.unlink(missing_ok=True)
         self._lock.release()
 
-    def wait_ready(self, timeout_s: float | None = None) -> None:
+    def wait_ready(self, timeout_s: float) -> None:
         """Until all are ready. Raises StartError when one will not be, or not in time."""
+        if not self.ready(timeout_s):
+            raise StartError(f"not ready within {timeout_s:g} s: see the logs in {log_dir()}")
+
+    def ready(self, timeout_s: float = 0.0) -> bool:
+        """Whether all are ready, or get so in time. Raises StartError when one never will be."""
         with self._changed:
             self._changed.wait_for(lambda: self._core.all_ready() or self._core.failed, timeout_s)
             for name, reason in self._core.failed.items():
                 raise StartError(f"{name} cannot start: {reason or f'see {log_dir() / name}.log'}")
-            if not self._core.all_ready():
-                raise StartError(f"not ready within {timeout_s:g} s: see the logs in {log_dir()}")
+            return self._core.all_ready()
 
     # --- the supervisor's thread ---
 

@@ -149,6 +149,8 @@ class Workers:
             async for item, _ in stream:
                 self._sounded(work, item)
             await stream.result()
+            # Text in which nothing can be pronounced ends without a sound.
+            self._tell(self._conversation.playback_drained(work, time.monotonic_ns()))
         except (CallError, CallCancelled) as error:
             self._tell(self._conversation.speech_failed(work, str(error), time.monotonic_ns()))
         except asyncio.CancelledError:
