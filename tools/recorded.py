@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ipc.client import Client
-from ipc.errors import CallCancelled, CallError
+from ipc.errors import CallError, Code
 from ipc.ids import new_rid
-from ipc.messages import Follow, Notice, Stages, TurnHeard, TurnReport
+from ipc.messages import Body, Follow, Notice, Stages, TurnHeard, TurnReport
 from tools.voice import WireMicrophone, WireSpeaker
 
 NOTHING_HEARD_S = 5.0
@@ -192,17 +192,26 @@ async def open_talk(stack: AsyncExitStack, out: Path | None) -> Talk:
 
 
 async def _keep(client: Client, job: Callable[[], Coroutine[Any, Any, None]], gone: asyncio.Future[None]) -> None:
-    """Runs `job` again whenever its daemon has come back. `gone` fails when it does not."""
-    while not gone.done():
-        try:
+    """Runs `job` again whenever its daemon has come back. `gone` fails when it does not, or refuses."""
+    try:
+        while not gone.done():
             await client.wait_connected(RESTART_S)
-        except PeerGone as error:
-            if not gone.done():
-                gone.set_exception(error)
-            return
-        with suppress(CallError, CallCancelled):
-            await job()
-        await asyncio.sleep(AGAIN_S)
+            with _restarting():
+                await job()
+            await asyncio.sleep(AGAIN_S)
+    except CallError as error:
+        if not gone.done():
+            gone.set_exception(error)
+
+
+@contextmanager
+def _restarting() -> Iterator[None]:
+    """Lets pass what a daemon that is being restarted answers."""
+    try:
+        yield
+    except CallError as error:
+        if error.code not in (Code.PEER_GONE, Code.NOT_READY):
+            raise
 
 
 def _unanswered(conversation: str, turn: bytes, heard: str, detail: str) -> TurnReport:
