@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -65,10 +66,10 @@ class Lines:
     def wait(self, *wanted: str) -> None:
         with self._changed:
             for text in wanted:
-                assert self._changed.wait_for(lambda text=text: any(text in line for line in self.lines), 20), (
-                    text,
-                    self.lines,
-                )
+                assert self._changed.wait_for(partial(self._has, text), 20), (text, self.lines)
+
+    def _has(self, text: str) -> bool:
+        return any(text in line for line in self.lines)
 
 
 def _pids(name: str) -> list[int]:

@@ -1,0 +1,113 @@
+"""`timmy ask`, `chat` and `say`: the keyboard's way to dialog."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+
+import click
+import msgspec
+
+from ipc.client import Client
+from ipc.errors import CallError
+from ipc.messages import HOME, Answered, Ask, Delta, Say
+from tools.show import json_option, print_json
+
+ANSWER_MS = 180_000
+"""A large model on a small machine takes minutes."""
+SPEAK_MS = 600_000
+
+conversation_option = click.option(
+    "--conversation", default=HOME, show_default=True, help="Whose history it belongs to."
+)
+
+
+@click.command()
+@click.argument("question", nargs=-1, required=True)
+@click.option("--aloud", is_flag=True, help="Speak the answer, too.")
+@conversation_option
+@json_option
+def ask(question: tuple[str, ...], aloud: bool, conversation: str, as_json: bool) -> None:
+    """Ask one question, read the answer.
+
+    \b
+    timmy ask "When does the plumber come?"
+    timmy ask --aloud --json What is the capital of France
+    """
+    request = Ask(conversation=conversation, text=" ".join(question), speak=aloud)
+    if as_json:
+        print_json(msgspec.to_builtins(asyncio.run(answer(request, lambda piece: None))))
+    else:
+        _print_answer(request)
+
+
+@click.command()
+@click.argument("text", nargs=-1, required=True)
+@conversation_option
+def say(text: tuple[str, ...], conversation: str) -> None:
+    """Speak a text as it is.
+
+    \b
+    timmy say "Dinner is ready."
+    """
+    asyncio.run(_say(Say(conversation=conversation, text=" ".join(text))))
+
+
+@click.command()
+@click.option("--aloud", is_flag=True, help="Speak the answers, too.")
+@conversation_option
+def chat(aloud: bool, conversation: str) -> None:
+    """Converse by keyboard; Ctrl-D ends it, Ctrl-C ends an answer.
+
+    \b
+    timmy chat
+    timmy chat --aloud
+    """
+    interactive = sys.stdin.isatty()
+    if interactive:
+        import readline  # noqa: F401  (input() gets a history and editing keys)
+    while True:
+        try:
+            line = input("> " if interactive else "")
+        except EOFError:
+            return
+        if line.strip():
+            _one_of_many(Ask(conversation=conversation, text=line.strip(), speak=aloud), interactive)
+
+
+def _one_of_many(request: Ask, interactive: bool) -> None:
+    """A question whose failure does not end a conversation that somebody is typing."""
+    try:
+        _print_answer(request)
+    except CallError as error:
+        if not interactive:
+            raise
+        click.echo(f"({error})", err=True)
+    except KeyboardInterrupt:
+        if not interactive:
+            raise
+        click.echo(" (given up)", err=True)
+
+
+def _print_answer(request: Ask) -> None:
+    asyncio.run(answer(request, lambda piece: click.echo(piece, nl=False)))
+    click.echo()
+
+
+async def answer(request: Ask, on_piece: Callable[[str], None]) -> Answered:
+    """Asks dialog; `on_piece` gets the answer as it grows. Raises CallError."""
+    async with Client("dialog", "ask") as dialog:
+        await dialog.wait_connected()
+        stream = dialog.open(request, ttl_ms=ANSWER_MS)
+        async for item, _ in stream:
+            if isinstance(item, Delta):
+                on_piece(item.text)
+        result = await stream.result()
+    assert isinstance(result, Answered)
+    return result
+
+
+async def _say(request: Say) -> None:
+    async with Client("dialog", "say") as dialog:
+        await dialog.request(request, ttl_ms=SPEAK_MS)

@@ -1,0 +1,101 @@
+"""The `timmy` command. Each command is imported when it is used, so that `timmy --help` is quick.
+
+Exit status: 0 done, 1 a check failed, 2 wrong usage, 66 no such input, 69 a daemon is not reachable, 73 a
+socket or lock cannot be had, 74 the disk, 75 try again later, 78 wrong configuration, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import click
+
+from ipc.errors import TimmyError
+
+EXIT_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """Where a command is, and its line in the list of commands."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+COMMANDS: Mapping[str, Lazy] = {
+    "up": Lazy("tools.up", "up", "Run the five daemons in the foreground."),
+    "down": Lazy("tools.up", "down", "End the daemons that `timmy up` runs."),
+    "status": Lazy("tools.status", "status", "Show what each daemon is doing."),
+    "doctor": Lazy("tools.doctor", "doctor", "Find out what is missing or wrong, and what to do."),
+    "talk": Lazy("tools.talk", "talk", "Hold a conversation."),
+    "ask": Lazy("tools.ask", "ask", "Ask one question, read the answer."),
+    "say": Lazy("tools.ask", "say", "Speak a text as it is."),
+    "chat": Lazy("tools.ask", "chat", "Converse by keyboard."),
+    "models": Lazy("tools.models", "models", "List, fetch and check models."),
+    "config": Lazy("tools.settings", "config", "Show or check the configuration."),
+    "completion": Lazy("tools.completion", "completion", "Print a script that completes commands in a shell."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group of commands that are imported when one is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        lazy = COMMANDS.get(name)
+        if lazy is None:
+            return None
+        command = getattr(importlib.import_module(lazy.module), lazy.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="timmy-daemons", message="timmy %(version)s")
+def cli() -> None:
+    """Timmy, a private voice assistant.
+
+    \b
+    timmy up                           in one terminal: the daemons
+    timmy talk                         in another: speak
+    timmy ask "When is the concert?"   or type
+    timmy doctor                       when it does not work
+
+    Exit status: 0 done, 1 a check failed, 2 wrong usage, 66 no such input, 69 a daemon is not reachable, 73 a
+    socket or lock cannot be had, 74 the disk, 75 try again later, 78 wrong configuration, 130 Ctrl-C.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command. Every expected failure ends here, as one line and an exit status."""
+    try:
+        status = cli.main(list(arguments), prog_name="timmy", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except TimmyError as error:
+        click.echo(f"timmy: {error}", err=True)
+        return error.exit_status
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(err=True)
+        return EXIT_INTERRUPTED
+    return status if isinstance(status, int) else 0
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""`timmy status`: asks each daemon what it is doing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+import msgspec
+
+from ipc.client import Client
+from ipc.endpoints import DAEMONS, socket_path
+from ipc.errors import EXIT_UNAVAILABLE, CallError
+from ipc.messages import Status
+from tools.show import human_bytes, json_option, print_json, print_table
+
+ANSWER_MS = 2000
+
+
+@click.command()
+@json_option
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show what each daemon is doing.
+
+    Exit status 69 when one of them is down.
+
+    \b
+    timmy status
+    timmy status --json
+    """
+    reports = asyncio.run(ask_all())
+    if as_json:
+        print_json(reports)
+    else:
+        print_table(
+            ["daemon", "state", "pid", "uptime", "engine", "model", "device", "memory", "trouble"],
+            [_row(daemon, report) for daemon, report in reports.items()],
+        )
+    if any(report["state"] == "down" for report in reports.values()):
+        ctx.exit(EXIT_UNAVAILABLE)
+
+
+async def ask_all() -> dict[str, dict[str, Any]]:
+    """By daemon: state, detail, pid, uptime_s, engine, model, device, rss_bytes, requests_open, last_error."""
+    return dict(zip(DAEMONS, await asyncio.gather(*map(_ask, DAEMONS)), strict=True))
+
+
+async def _ask(daemon: str) -> dict[str, Any]:
+    try:
+        if not socket_path(daemon).exists():
+            return _down(f"not running: no socket {socket_path(daemon)}")
+        async with Client(daemon, "status") as client:
+            report = await client.request(Status(), ttl_ms=ANSWER_MS)
+    except CallError as error:
+        return _down(str(error))
+    return {name: value for name, value in msgspec.to_builtins(report).items() if name != "daemon"}
+
+
+def _down(reason: str) -> dict[str, Any]:
+    unknown = ("pid", "uptime_s", "engine", "model", "device", "rss_bytes", "requests_open", "last_error")
+    return {"state": "down", "detail": reason, **dict.fromkeys(unknown)}
+
+
+def _row(daemon: str, report: dict[str, Any]) -> list[str]:
+    if report["state"] == "down":
+        return [daemon, "down", "", "", "", "", "", "", report["detail"]]
+    return [
+        daemon,
+        report["state"],
+        str(report["pid"]),
+        _duration(report["uptime_s"]),
+        report["engine"],
+        report["model"],
+        report["device"],
+        human_bytes(report["rss_bytes"]),
+        report["detail"] or report["last_error"],
+    ]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
