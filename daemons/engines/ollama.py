@@ -52,6 +52,7 @@ class OllamaModel:
         return self._model in names or f"{self._model}:latest" in names
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
+        usage = None
         with self._translated():
             stream = await self._client.chat(
                 self._model,
@@ -66,13 +67,14 @@ class OllamaModel:
                 },
             )
             async with aclosing(stream):
-                async for part in stream:
+                async for part in stream:  # to its very end, or the connection could not be used again
                     if prompt.max_tokens and part.message.content:
                         yield part.message.content
                     if part.done:
-                        yield _usage(part, prompt)
-                        return
-        raise EngineError(Code.UPSTREAM_FAILED, f"Ollama at {self._url} stopped in the middle of an answer")
+                        usage = _usage(part, prompt)
+        if usage is None:
+            raise self._failed("it stopped in the middle of an answer")
+        yield usage
 
     async def close(self) -> None:
         await self._client.close()

@@ -25,6 +25,8 @@ class FakeOllama:
         self.fault = ""
         self.requests: list[dict[str, Any]] = []
         """Bodies of the chat requests, in their order."""
+        self.asked = threading.Event()
+        """A chat request has come."""
         self.connections = 0
         self.hung_up = threading.Event()
         """A client went away while it was being answered."""
@@ -73,6 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._pull(body)
             return
         self.server_state.requests.append(body)
+        self.server_state.asked.set()
         if body["model"] not in self.server_state.models:
             self._whole(404, json.dumps({"error": f"model '{body['model']}' not found"}))
             return
