@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -27,7 +29,7 @@ class FakeOllama:
         """Bodies of the chat requests, in their order."""
         self.asked = threading.Event()
         """A chat request has come."""
-        self.connections = 0
+        self.connections: list[socket.socket] = []
         self.hung_up = threading.Event()
         """A client went away while it was being answered."""
         self.written = 0
@@ -45,10 +47,18 @@ class FakeOllama:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if not self.closing.is_set():
+            self.stop()
+
+    def stop(self) -> None:
+        """Ends as a server that is killed: all connections with it."""
         self.closing.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):  # it was closed before
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -57,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.server_state.connections += 1
+        self.server_state.connections.append(self.connection)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
