@@ -1,0 +1,87 @@
+"""`timmy bench idle`: what the daemons cost while nobody speaks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ipc.endpoints import DAEMONS
+from tools.bench.house import own_house
+from tools.recorded import open_talk
+from tools.show import human_bytes, json_option, print_json, print_table
+from tools.status import ask_all
+
+SETTLE_S = 5.0
+
+
+@click.command()
+@click.option("--seconds", default=30.0, show_default=True, help="How long to watch.")
+@json_option
+def idle(seconds: float, as_json: bool) -> None:
+    """Listen to silence; report processor time and memory of each daemon with its children.
+
+    Silence comes in as 20 ms frames over the wire, where it costs more than from a sound card.
+
+    \b
+    timmy bench idle --seconds 60
+    """
+    with own_house():
+        figures = asyncio.run(_watch(seconds))
+    if as_json:
+        print_json(figures)
+        return
+    rows = {**figures["daemons"], "all": figures["all"]}
+    print_table(
+        ["daemon", "core", "memory"],
+        [[name, f"{row['core_percent']:.2f} %", human_bytes(row["rss_bytes"])] for name, row in rows.items()],
+    )
+
+
+async def _watch(seconds: float) -> dict[str, Any]:
+    async with AsyncExitStack() as stack:
+        await open_talk(stack, None)
+        pids = {name: report["pid"] for name, report in (await ask_all()).items()}
+        await asyncio.sleep(SETTLE_S)
+        before, began = {name: _cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
+        await asyncio.sleep(seconds)
+        elapsed = time.monotonic() - began
+        rows = {
+            name: {
+                "core_percent": (_cpu_s(pid) - before[name]) / elapsed * 100,
+                "rss_bytes": sum(map(_rss, _family(pid))),
+            }
+            for name, pid in pids.items()
+        }
+    return {
+        "seconds": elapsed,
+        "daemons": rows,
+        "all": {key: sum(rows[name][key] for name in DAEMONS) for key in ("core_percent", "rss_bytes")},
+    }
+
+
+def _family(pid: int) -> list[int]:
+    """A process and what it has started."""
+    found = [pid]
+    for member in found:
+        for children in Path(f"/proc/{member}/task").glob("*/children"):
+            found += [int(child) for child in children.read_text("ascii").split()]
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    """User and system time (proc(5), fields 14 and 15 of stat)."""
+    ticks = 0
+    for member in _family(pid):
+        fields = Path(f"/proc/{member}/stat").read_text("ascii").rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _rss(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

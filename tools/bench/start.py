@@ -1,0 +1,50 @@
+"""`timmy bench start`: how long until there is something to see."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import click
+
+from tools.bench.house import own_house
+from tools.show import json_option, print_json, print_table
+
+ROUNDS = 15
+PROGRAMS = {
+    "python": ["-c", ""],
+    "import ipc": ["-c", "import ipc"],
+    "import ipc.client": ["-c", "import ipc.client"],
+    "timmy --help": ["-m", "tools.cli", "--help"],
+}
+
+
+@click.command()
+@json_option
+def start(as_json: bool) -> None:
+    """Time the start of programs and of all daemons.
+
+    \b
+    timmy bench start
+    """
+    times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
+    for _ in range(ROUNDS):
+        for name, arguments in PROGRAMS.items():
+            times[name].append(_run([sys.executable, *arguments]))
+    began = time.monotonic()
+    with own_house():
+        ready_ms = (time.monotonic() - began) * 1000
+    figures = {name: statistics.median(values) for name, values in times.items()} | {"five daemons ready": ready_ms}
+    if as_json:
+        print_json({name: {"p50_ms": value} for name, value in figures.items()})
+    else:
+        print_table(["", "ms"], [[name, f"{value:.0f}"] for name, value in figures.items()])
+
+
+def _run(command: Sequence[str]) -> float:
+    began = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return (time.monotonic() - began) * 1000
