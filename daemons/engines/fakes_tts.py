@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 from array import array
 from collections.abc import AsyncGenerator, Callable
@@ -11,6 +12,7 @@ from daemons.engines.base import EngineError, EngineInfo
 from ipc.errors import Code
 
 
+@functools.cache
 def tone(milliseconds: int, rate: int) -> bytes:
     """440 Hz, loud."""
     samples = (int(16_000 * math.sin(2 * math.pi * 440 * n / rate)) for n in range(rate * milliseconds // 1000))
@@ -18,8 +20,8 @@ def tone(milliseconds: int, rate: int) -> bytes:
 
 
 class FakeSynthesizer:
-    """A tone of 60 ms a character. Fails while `failure` is set, stalls while `go` is not; with `babble` it
-    gives that many times what was asked for."""
+    """A tone of 60 ms a character. Fails while `failure` is set, stalls while `go` is not; gives it `babble`
+    times, `pace_s` apart."""
 
     sample_rate = 16_000
     info = EngineInfo("fake", "fake", "cpu")
@@ -27,6 +29,7 @@ class FakeSynthesizer:
     def __init__(self, failure: Exception | None = None, babble: int = 1) -> None:
         self.failure = failure
         self.babble = babble
+        self.pace_s = 0.0
         self.go = asyncio.Event()
         self.go.set()
         self.asked: list[str] = []
@@ -40,6 +43,7 @@ class FakeSynthesizer:
         self.asked.append(text)
         try:
             for _ in range(self.babble if text.strip() else 0):
+                await asyncio.sleep(self.pace_s)
                 await self.go.wait()
                 if self.failure is not None:
                     raise self.failure
