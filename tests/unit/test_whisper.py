@@ -28,7 +28,8 @@ returned, the river rose and the old bridge was closed. Now there is a new one, 
 again. I would like to visit my uncle in spring, when the cherry trees are white. He keeps bees, and his honey
 is the best in the country. Please remind me to buy a train ticket, a warm coat and a present for him. He likes
 books about ships, maps of old cities, and black tea with lemon. Tomorrow I have to call the bank, water the
-plants, and pay the electricity bill before noon."""
+plants, and pay the electricity bill before noon. After that there is time for a long walk along the coast, and
+perhaps for a cup of coffee with an old friend who came back from Canada last week."""
 
 
 @pytest.fixture(scope="module")
