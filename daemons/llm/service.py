@@ -71,7 +71,11 @@ class LlmService:
         log.info("engine %s: %s", engine, reason)
         if engine == "ollama":
             ollama = OllamaModel(settings.ollama_url, settings.ollama_model, settings.context_tokens)
-            await ollama.load()
+            try:
+                await ollama.load()
+            except EngineError:
+                await ollama.close()
+                raise
             return ollama
         return await asyncio.to_thread(
             LlamaModel, settings.model, settings.device, settings.threads, settings.context_tokens
