@@ -261,7 +261,7 @@ def test_the_embedded_model(tmp_path: Path) -> None:
         service = LlmService(Config(llm=Llm(engine="llama", context_tokens=1024)))
         async with serving("llm", service, tmp_path) as client:
             assert service.info.engine == "llama.cpp"
-            text, result = await heard(client.open(question("What is the capital of France?"), ttl_ms=30_000))
+            text, result = await heard(client.open(question(CHECK_QUESTION), ttl_ms=30_000))
             assert "Paris" in text
             assert result.cached_tokens > 0
 
