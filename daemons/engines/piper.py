@@ -120,7 +120,7 @@ class _PiperProcess:
         self._closing = False
         self.on_death: Callable[[], None] = lambda: None
         self.device = ""
-        self.alive = True
+        self._ended = False
         self._reader = threading.Thread(target=self._read, name="piper", daemon=True)
         self._reader.start()
 
@@ -140,11 +140,16 @@ class _PiperProcess:
             raise
         return self
 
+    @property
+    def alive(self) -> bool:
+        """Also right before the reader has noticed its end."""
+        return not self._ended and self._process.poll() is None
+
     async def speak(self, job: int, text: str) -> AsyncGenerator[bytes, None]:
         """The parts of one job. Leaving early stops it; what still comes of it is dropped."""
         self._job = job
         self._parts = asyncio.Queue()
-        if not self.alive:
+        if self._ended:
             self._parts.put_nowait(None)
         self._tell(Say(job, text))
         over = False
@@ -179,6 +184,7 @@ class _PiperProcess:
             message = await asyncio.wait_for(self._parts.get(), patience_s)
         except TimeoutError:
             self._process.kill()
+            self._ended = True
             raise EngineError(Code.ENGINE_FAILED, f"the Piper process gave nothing for {patience_s:.0f} s") from None
         if message is None:
             status = self._process.returncode
@@ -197,7 +203,7 @@ class _PiperProcess:
         self._process.wait()
         with contextlib.suppress(BrokenPipeError):  # bytes that were not taken any more
             stdin.close()
-        self._hand_over(self._ended)
+        self._hand_over(self._has_ended)
 
     def _hand_over(self, callback: Callable[..., None], *arguments: FromPiper) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits
@@ -207,8 +213,8 @@ class _PiperProcess:
         if not isinstance(message, Pcm | Over) or message.job == self._job:
             self._parts.put_nowait(message)
 
-    def _ended(self) -> None:
-        self.alive = False
+    def _has_ended(self) -> None:
+        self._ended = True
         self._parts.put_nowait(None)
         if not self._closing:
             self.on_death()

@@ -22,7 +22,7 @@ from ipc.errors import Code
 _WARM_UP = "The voice is ready, and so am I."
 
 
-class _NoCuda(Exception):
+class NoCuda(Exception):
     """CUDA was asked for by name and does not load."""
 
 
@@ -35,7 +35,7 @@ class _Voice:
         from piper.voice import PiperVoice
 
         self._run_options = onnxruntime.RunOptions()
-        self._session = _session(onnxruntime, path, device, threads)
+        self._session = open_session(onnxruntime, path, device, threads)
         config = json.loads(Path(f"{path}.json").read_text("utf-8"))
         # Piper asks nothing of its session but `run`.
         self._piper: Any = PiperVoice(session=self, config=PiperConfig.from_dict(config))
@@ -57,7 +57,8 @@ class _Voice:
         self._stopped = self._run_options.terminate = stopped
 
 
-def _session(onnxruntime: Any, path: Path, device: str, threads: int) -> Any:
+def open_session(onnxruntime: Any, path: Path, device: str, threads: int) -> Any:
+    """The voice's network. "auto" takes CUDA where its libraries load. Raises NoCuda."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -69,7 +70,7 @@ def _session(onnxruntime: Any, path: Path, device: str, threads: int) -> Any:
         providers.insert(0, "CUDAExecutionProvider")
     session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-        raise _NoCuda("CUDA does not load here: set device to auto or cpu, or install onnxruntime-gpu")
+        raise NoCuda("CUDA does not load here: set device to auto or cpu, or install onnxruntime-gpu")
     return session
 
 
@@ -89,7 +90,7 @@ class _Worker:
             self._voice = _Voice(voice, device, threads)
             for _ in self._voice.speak(_WARM_UP):
                 pass
-        except _NoCuda as error:
+        except NoCuda as error:
             self._send(Unusable(Code.ENGINE_FAILED, str(error)))
             return 1
         except ImportError as error:

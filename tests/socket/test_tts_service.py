@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,6 +37,7 @@ from ipc.messages import (
     Status,
     StatusReport,
 )
+from tests.support.eventually import eventually
 from tests.support.serving import serving
 
 SILENT = config.Config(tts=config.Tts(output="none"))
@@ -94,20 +95,6 @@ async def spoken(stream: Stream) -> Spoken:
 
 async def items(stream: Stream) -> list[Body]:
     return [item async for item, _ in stream]
-
-
-async def eventually(holds: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> None:
-    """Waits until it holds; the test's own time-out ends it otherwise."""
-    async with asyncio.timeout(20):
-        while True:
-            held = holds()
-            if held if isinstance(held, bool) else await held:
-                return
-            await asyncio.sleep(0.01)
-
-
-def frames(milliseconds: int, rate: int = FakeSynthesizer.sample_rate) -> int:
-    return rate * milliseconds // 1000 * 2
 
 
 @pytest.mark.models
