@@ -2,8 +2,39 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
 from hypothesis import settings
 
 # No test depends on how fast the machine is: Hypothesis would fail an example over 200 ms.
 settings.register_profile("timmy", deadline=None, max_examples=60, print_blob=True)
 settings.load_profile("timmy")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if not hasattr(report, "wasxfail"):
+        _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_if_skipped(report)
+    return report
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """With SKIPS_FAIL set a skipped test is a failed one: what is not tested is not known to work."""
+    if report.skipped and os.environ.get("SKIPS_FAIL"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which counts as failed here: {_reason(report.longrepr)}"
+
+
+def _reason(longrepr: Any) -> str:
+    return longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
