@@ -37,11 +37,16 @@ class Microphone:
         self._last_report = 0.0
 
     def start(self, on_frame: Callable[[Frame], None], on_lost: Callable[[EngineError], None]) -> None:
+        self._on_lost = on_lost
+        with portaudio.opening():
+            self._open(on_frame)
+        threading.Thread(target=self._watch, name="microphone-watch", daemon=True).start()
+
+    def _open(self, on_frame: Callable[[Frame], None]) -> None:
         sounddevice = portaudio.load()
         portaudio.refresh(sounddevice)
         index, found = portaudio.find(sounddevice, "input", self._wanted)
         self.name = str(found["name"])
-        self._on_lost = on_lost
         try:
             rate = _rate(sounddevice, index, found)
             self._framer = Framer(rate, on_frame)
@@ -58,13 +63,11 @@ class Microphone:
             self._stream.start()
         except sounddevice.PortAudioError as error:
             raise portaudio.open_error("input", self.name, error) from None
-        threading.Thread(target=self._watch, name="microphone-watch", daemon=True).start()
 
     def close(self) -> None:
         self._closing.set()
         if self._stream is not None:
-            self._stream.close(ignore_errors=True)
-            self._stream = None
+            portaudio.close(self._stream)
 
     def _block(self, data: Any, _: int, times: Any, status: Any) -> None:
         """PortAudio's thread: a block of samples."""

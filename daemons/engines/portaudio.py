@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
+import threading
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from daemons.engines.base import EngineError
@@ -14,6 +17,8 @@ Kind = Literal["input", "output"]
 
 _WORD: dict[Kind, str] = {"input": "microphone", "output": "speaker"}
 _DEVICE_UNAVAILABLE = -9985  # paDeviceUnavailable
+_HANG_S = 0.5
+_working = threading.Lock()  # a sound server that hangs keeps it until it goes on
 
 
 def load() -> Any:
@@ -48,6 +53,29 @@ def refresh(sounddevice: Any) -> None:
     """Looks again at what is plugged in: PortAudio does so only when it starts. No stream may be open."""
     sounddevice._terminate()
     sounddevice._initialize()
+
+
+@contextlib.contextmanager
+def opening() -> Iterator[None]:
+    """PortAudio opens and closes one stream at a time. Raises EngineError(DEVICE_BUSY) when it hangs in one."""
+    if not _working.acquire(timeout=_HANG_S):
+        raise EngineError(Code.DEVICE_BUSY, "the sound server does not answer: restart it")
+    try:
+        yield
+    finally:
+        _working.release()
+
+
+def close(stream: Any) -> None:
+    """Returns within 0.5 s, even if the sound server hangs: the rest is done when it goes on."""
+
+    def work() -> None:
+        with _working:
+            stream.close(ignore_errors=True)
+
+    closing = threading.Thread(target=work, name="portaudio-close", daemon=True)
+    closing.start()
+    closing.join(_HANG_S)
 
 
 def open_error(kind: Kind, name: str, error: Exception) -> EngineError:

@@ -25,11 +25,6 @@ _SILENT_S = 2.0
 _LATENCY_MAX_S = 2.0
 """A claimed playout time further ahead than this is not believed."""
 
-_CLOSE_S = 0.5
-
-_portaudio = threading.Lock()
-"""Opening and closing go one at a time; a sound server that hangs keeps it until it goes on."""
-
 
 class Speaker:
     """An AudioOut. `name`: "auto" for the default device, else (a part of) a device's name."""
@@ -50,12 +45,8 @@ class Speaker:
 
     def start(self, on_lost: Callable[[EngineError], None]) -> None:
         self._on_lost = on_lost
-        if not _portaudio.acquire(timeout=_CLOSE_S):
-            raise EngineError(Code.DEVICE_BUSY, "the sound server does not answer: restart it")
-        try:
+        with portaudio.opening():
             self._open()
-        finally:
-            _portaudio.release()
         threading.Thread(target=self._watch, name="speaker-watch", daemon=True).start()
 
     def _open(self) -> None:
@@ -95,16 +86,9 @@ class Speaker:
             self._drains.clear()
 
     def close(self) -> None:
-        """Returns within _CLOSE_S, even if the sound server hangs: the rest is done when it goes on."""
         self._closing.set()
         if self._stream is not None:
-            closing = threading.Thread(target=self._close_stream, name="speaker-close", daemon=True)
-            closing.start()
-            closing.join(_CLOSE_S)
-
-    def _close_stream(self) -> None:
-        with _portaudio:
-            self._stream.close(ignore_errors=True)
+            portaudio.close(self._stream)
 
     def _fill(self, out: Any, _: int, times: Any, __: Any) -> None:
         """PortAudio's thread: a block of samples is due. The callbacks are called under the lock, so that none
