@@ -204,7 +204,7 @@ def resolve(kind: ModelKind, name: str, cache: Path | None = None) -> Path:
     if model is not None and model.kind != kind:
         raise EngineError(Code.MODEL_MISSING, f"{name!r} is no {kind} model: {model.about}")
     folder = model_folder(name, cache)
-    if not folder.is_dir():
+    if not folder.is_dir() or not model_files(name, cache):
         raise model_missing(name, _missing_hint(kind, name))
     for fault in faults(name, cache):
         raise EngineError(Code.MODEL_DAMAGED, f"model {name!r}: {fault}; fetch it again: timmy models pull {name}")
@@ -228,16 +228,21 @@ def faults(name: str, cache: Path | None = None, sums: bool = False) -> list[str
 
 
 def model_files(name: str, cache: Path | None = None) -> tuple[ModelFile, ...]:
-    """The files that make the model, by the catalogue or by its manifest."""
+    """The files that make the model, by the catalogue or by its manifest; none: it was not fetched."""
     if name in MODELS:
         return MODELS[name].files
+    folder = model_folder(name, cache)
+    if not folder.is_dir():
+        return ()
     try:
-        return msgspec.json.decode((model_folder(name, cache) / MANIFEST).read_bytes(), type=tuple[ModelFile, ...])
+        listed = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=tuple[ModelFile, ...])
     except (OSError, msgspec.DecodeError) as error:
         raise EngineError(
             Code.MODEL_DAMAGED,
             f"model {name!r}: its {MANIFEST} cannot be read ({error}); fetch it again: timmy models pull {name}",
         ) from None
+    # A repository of .gguf files is one folder; each of them is a model.
+    return tuple(file for file in listed if not name.endswith(".gguf") or file.name == _main("llm", name))
 
 
 def model_folder(name: str, cache: Path | None = None) -> Path:

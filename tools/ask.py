@@ -11,15 +11,27 @@ import msgspec
 
 from ipc.client import Client
 from ipc.errors import CallError
-from ipc.messages import HOME, Answered, Ask, Delta, Say
+from ipc.messages import HOME, Answered, Ask, Conversation, Delta, Say
 from tools.show import json_option, print_json
 
 ANSWER_MS = 180_000
 """A large model on a small machine takes minutes."""
 SPEAK_MS = 600_000
 
+
+def _conversation(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return msgspec.convert(value, Conversation)
+    except msgspec.ValidationError:
+        raise click.BadParameter("a name of up to 64 lower-case letters, digits and _.-", ctx, parameter) from None
+
+
 conversation_option = click.option(
-    "--conversation", default=HOME, show_default=True, help="Whose history it belongs to."
+    "--conversation",
+    default=HOME,
+    show_default=True,
+    callback=_conversation,
+    help="Whose history it belongs to.",
 )
 
 

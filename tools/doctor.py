@@ -131,7 +131,8 @@ def _probe() -> dict[str, Any]:
 def _libraries(probe: dict[str, Any]) -> Check:
     if broken := probe["broken"]:
         found = "; ".join(f"{name}: {reason}" for name, reason in broken.items())
-        return Check("libraries", "bad", found, "install again: make clean, then make run")
+        advice = "sudo apt install libgomp1" if "libgomp" in found else "install again: make clean, then make run"
+        return Check("libraries", "bad", found, advice)
     return Check("libraries", "good", f"{len(LIBRARIES)} load")
 
 

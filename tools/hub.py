@@ -45,7 +45,7 @@ def pull(name: str, source: Wanted, cache: Path, endpoint: str | None = None) ->
     An interrupted fetch goes on where it ended. Hugging Face's library shows the progress.
     """
     folder = catalogue.model_folder(name, cache)
-    if (folder / MANIFEST).exists() and not catalogue.faults(name, cache, sums=True):
+    if _manifest(folder) and catalogue.model_files(name, cache) and not catalogue.faults(name, cache, sums=True):
         return False
     unfinished = folder.with_name(f".{folder.name}.part")
     files = _download(name, source, unfinished, endpoint)
