@@ -1,0 +1,316 @@
+"""Trace marks: when each stage of a request happened, kept in files under the state folder.
+
+A mark costs a tuple in a ring; a thread writes them out. A file is MAGIC and blocks, a block its length, the
+CRC-32 of its payload and the payload (both numbers unsigned, 32 bits, little-endian). The first payload is a
+Header as msgpack; each other one is the count of marks lost before it (32 bits) and then the marks, _MARK each.
+What could not be kept is counted in the next block that can be written, never silent.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from ipc.errors import TimmyError
+from ipc.ids import BOOT_ID
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+MAGIC = b"TIMMYTRC"
+SUFFIX = ".marks"
+
+RING_MARKS = 16_384
+"""Marks that wait to be written: 400 turns."""
+
+DRAIN_S = 0.5
+"""A crash loses at most so much."""
+
+FILE_MAX_BYTES = 2 * 1024 * 1024
+"""A file is followed by another beyond this (60,000 marks), so that old ones can be removed and each be read whole."""
+
+CAP_BYTES = 64 * 1024 * 1024
+"""All files of a folder together. The oldest are removed for a new one."""
+
+_WRITERS = 5
+"""Daemons that share a folder: so many files may grow at a time, so the cap holds room for them."""
+
+_BLOCK_MARKS = 4096
+_FRAME = struct.Struct("<II")
+_LOST = struct.Struct("<I")
+_MARK = struct.Struct("<16sHqq")
+
+
+class Stage(IntEnum):
+    """What a mark says happened. Files carry the names, so numbers may change. Without a word on it, `arg` is 0."""
+
+    LAST_VOICED = 1  # stt: capture time of the last voiced sample
+    ENDPOINT_CANDIDATE = 2  # stt: a silence that may end the turn; arg: revision
+    ENDPOINT_CONFIRMED = 3  # stt: the silence that ends it; arg: revision
+    TRANSCRIPT = 4  # stt: the text of a revision is complete; arg: revision
+    RECALL_START = 5  # dialog: memory is asked
+    RECALL_END = 6  # dialog: it has answered; arg: memories
+    PROMPT_BUILT = 7  # dialog: the prompt is made; arg: its messages
+    MODEL_SENT = 8  # dialog: the model is asked
+    PROMPT_TOKENS = 9  # llm: the prompt has been read; arg: its tokens
+    CACHED_TOKENS = 10  # llm: ... ; arg: those it had in its cache
+    FIRST_TOKEN = 11  # llm: the model gave its first token
+    FIRST_CLAUSE = 12  # dialog: the first clause is whole
+    SYNTHESIS_START = 13  # tts: it begins to make the first clause's audio
+    FIRST_AUDIO = 14  # tts: its first samples are made
+    PLAYBACK_STARTED = 15  # tts: playout time of the first sample at the device
+    PLAYBACK_DRAINED = 16  # tts: playout time of the last one
+    MEMORY_STORED = 17  # memory: the exchange is kept; arg: 0 when it was not worth it
+    MUTED = 18  # stt: what is captured from here on is not heard
+    RESUMED = 19  # stt: capture time of the first voiced sample after a candidate; arg: the revoked revision
+    REVOKED = 20  # dialog: work on a revision is given up; arg: revision
+    CANCELLED = 21  # dialog: the turn is given up
+    SENT = 22  # any: a message leaves; arg: its seq
+    RECEIVED = 23  # any: a message has come; arg: its seq
+
+
+class Mark(NamedTuple):
+    """`t_ns`: monotonic, of the host of the daemon that made it."""
+
+    rid: bytes
+    stage: Stage
+    t_ns: int
+    arg: int
+
+
+class Header(msgspec.Struct, frozen=True):
+    """First in each file. The two clocks were read at the same time; `stages` are the names of the numbers."""
+
+    version: int
+    daemon: str
+    boot_id: bytes
+    pid: int
+    monotonic_ns: int
+    realtime_ns: int
+    stages: dict[int, str]
+
+
+class _Version(msgspec.Struct, frozen=True):
+    """What of a header every version has."""
+
+    version: int
+
+
+class TraceError(TimmyError):
+    """A file that holds no marks which could be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFile:
+    """What could be read of a file."""
+
+    path: Path
+    header: Header
+    marks: list[Mark]
+    lost: int
+    """Marks that the daemon could not keep."""
+    unknown: int
+    """Marks of stages that this version does not know."""
+    damage: str
+    """What ended the reading early, empty where nothing did."""
+
+
+class Marks:
+    """Keeps the marks of one daemon. Never raises and never waits: what cannot be kept is counted as lost."""
+
+    def __init__(self, daemon: str, directory: Path) -> None:
+        self._ring: deque[tuple[bytes, int, int, int]] = deque()
+        self._room = RING_MARKS
+        self._lost = 0
+        self._lost_lock = threading.Lock()
+        self._file = _File(daemon, directory)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="marks", daemon=True)
+        self._thread.start()
+
+    def mark(self, rid: bytes, stage: Stage, t_ns: int | None = None, arg: int = 0) -> None:
+        """`stage` of request `rid` happened at `t_ns` (monotonic), by default now. From any thread."""
+        if len(self._ring) >= self._room:
+            self._lose(1)
+            return
+        self._ring.append((rid, stage, time.monotonic_ns() if t_ns is None else t_ns, arg))
+
+    def close(self) -> None:
+        """Writes what there is. Marks after this are lost."""
+        self._room = 0
+        self._closing.set()
+        self._thread.join()
+        self._file.close()
+
+    def _run(self) -> None:
+        while not self._closing.wait(DRAIN_S):
+            self._drain()
+        self._drain()
+
+    def _drain(self) -> None:
+        while self._ring or self._lost:
+            with self._lost_lock:
+                lost, self._lost = self._lost, 0
+            packed = []
+            for _ in range(min(len(self._ring), _BLOCK_MARKS)):
+                try:
+                    packed.append(_MARK.pack(*self._ring.popleft()))
+                except struct.error:  # a number that no mark can carry
+                    lost += 1
+            if not self._file.write(_LOST.pack(min(lost, 2**32 - 1)) + b"".join(packed)):
+                self._lose(lost + len(packed))
+                return
+
+    def _lose(self, count: int) -> None:
+        with self._lost_lock:
+            self._lost += count
+
+
+class _File:
+    """The file that is being written. It is made with the first block."""
+
+    def __init__(self, daemon: str, directory: Path) -> None:
+        self._daemon = daemon
+        self._directory = directory
+        self._fd = -1
+        self._size = 0
+        self._failing = False
+
+    def write(self, payload: bytes) -> bool:
+        """Appends a block. False when that is not possible; the file is then as before."""
+        try:
+            if self._fd < 0 or self._size > FILE_MAX_BYTES or os.fstat(self._fd).st_nlink == 0:
+                self.close()
+                self._open()
+            self._append(_framed(payload))
+        except OSError as error:
+            if not self._failing:
+                log.warning("trace marks cannot be kept in %s: %s", self._directory, error)
+            self._failing = True
+            return False
+        self._failing = False
+        return True
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _open(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_room(self._directory)
+        monotonic_ns, realtime_ns = time.monotonic_ns(), time.time_ns()
+        path = self._directory / f"{realtime_ns:020d}-{self._daemon}{SUFFIX}"
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = 0
+        stages = {int(stage): stage.name.lower() for stage in Stage}
+        header = Header(FORMAT_VERSION, self._daemon, BOOT_ID, os.getpid(), monotonic_ns, realtime_ns, stages)
+        self._append(MAGIC + _framed(msgspec.msgpack.encode(header)))
+
+    def _append(self, data: bytes) -> None:
+        try:
+            written = os.write(self._fd, data)
+            if written < len(data):
+                raise OSError(f"only {written} of {len(data)} bytes could be written")
+        except OSError:
+            os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(data)
+
+
+def trace_files(directory: Path) -> list[Path]:
+    """The files of a folder, oldest first."""
+    return sorted(directory.glob(f"*{SUFFIX}"))
+
+
+def read(path: Path) -> TraceFile:
+    """Everything up to the end or the first damage. Raises TraceError when there is not even a header."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror}") from None
+    if not data.startswith(MAGIC):
+        raise TraceError(f"{path}: not a file of trace marks")
+    blocks = _Blocks(data)
+    header = _header(path, next(iter(blocks), None))
+    known = {number: Stage[name.upper()] for number, name in header.stages.items() if name.upper() in Stage.__members__}
+    marks: list[Mark] = []
+    lost = unknown = 0
+    for payload in blocks:
+        lost += _LOST.unpack_from(payload)[0]
+        whole = len(payload) - (len(payload) - _LOST.size) % _MARK.size
+        for rid, number, t_ns, arg in _MARK.iter_unpack(payload[_LOST.size : whole]):
+            if stage := known.get(number):
+                marks.append(Mark(rid, stage, t_ns, arg))
+            else:
+                unknown += 1
+    return TraceFile(path, header, marks, lost, unknown, blocks.damage)
+
+
+class _Blocks:
+    """The payloads after MAGIC, up to the end of the file or the first damage. Each is given once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = len(MAGIC)
+        self.damage = ""
+
+    def __iter__(self) -> Iterator[bytes]:
+        while not self.damage and self._at < len(self._data):
+            start = self._at + _FRAME.size
+            if start > len(self._data):
+                self.damage = f"cut off at byte {self._at}"
+                return
+            length, crc = _FRAME.unpack_from(self._data, self._at)
+            payload = self._data[start : start + length]
+            if len(payload) < length:
+                self.damage = f"cut off at byte {self._at}"
+            elif zlib.crc32(payload) != crc or length < _LOST.size:
+                self.damage = f"damaged at byte {self._at}"
+            else:
+                self._at = start + length
+                yield payload
+
+
+def _header(path: Path, payload: bytes | None) -> Header:
+    if payload is None:
+        raise TraceError(f"{path}: damaged from its beginning")
+    try:
+        version = msgspec.msgpack.decode(payload, type=_Version).version
+        if version > FORMAT_VERSION:
+            raise TraceError(f"{path}: written by a newer version of Timmy (format {version}, not {FORMAT_VERSION})")
+        return msgspec.msgpack.decode(payload, type=Header)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise TraceError(f"{path}: its header cannot be read: {error}") from None
+
+
+def _framed(payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _make_room(directory: Path) -> None:
+    """Removes the oldest files until those that are left can grow and stay under the cap."""
+    sizes = {}
+    for path in trace_files(directory):
+        try:
+            sizes[path] = path.stat().st_size
+        except FileNotFoundError:  # another daemon was quicker
+            continue
+    excess = sum(sizes.values()) + _WRITERS * FILE_MAX_BYTES - CAP_BYTES
+    for path, size in sizes.items():
+        if excess <= 0:
+            return
+        path.unlink(missing_ok=True)
+        excess -= size
