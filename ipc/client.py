@@ -108,7 +108,9 @@ class Client:
         return self
 
     async def close(self) -> None:
-        """Gives up what is open and frees the socket."""
+        """Gives up what is open and frees the socket. Once is enough, twice does no harm."""
+        if self._ticker.cancelled():
+            return
         self._ticker.cancel()
         for stream in list(self._streams.values()):
             stream.cancel("the caller is leaving")

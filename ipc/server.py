@@ -99,7 +99,9 @@ class Server:
         self._sweeper = self._loop.call_later(limits.CLIENT_SILENCE_S / 2, self._sweep)
 
     async def close(self) -> None:
-        """Ends every request with `error: peer_gone` and frees the sockets."""
+        """Ends every request with `error: peer_gone` and frees the sockets. Once is enough, twice does no harm."""
+        if self._stopping:
+            return
         self._stopping = True
         self._sweeper.cancel()
         for peer in self._peers.values():

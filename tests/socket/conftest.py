@@ -1,0 +1,26 @@
+"""Both wires for every test that asks for `wire`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.socket.rig import Wire
+
+
+@pytest.fixture
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A socket folder with a short path: Unix sockets take 107 bytes."""
+    return tmp_path_factory.mktemp("w")
+
+
+@pytest.fixture(params=["inproc", "ipc"])
+def wire(request: pytest.FixtureRequest, folder: Path) -> Wire:
+    return Wire(folder if request.param == "ipc" else None)
+
+
+@pytest.fixture
+def sockets(folder: Path) -> Wire:
+    """Real sockets only."""
+    return Wire(folder)
