@@ -25,10 +25,10 @@ WORDS_MAX = 32
 
 _ADDRESS = r"(?:(?:hey|hi|okay|ok|so|and|well|now|please|timmy)\b[\s,.!]*)*"
 _POLITE = r"(?:(?:(?:can|could|will|would) you|(?:i (?:want|need|would like)|i'd like) you to|you (?:should|must)) )?"
-_OPEN = r"(?:remember|(?:don't|do not|never) forget|(?:keep|bear) in mind)[\s,.:]+(?:that\b[\s,]*)?"
-_NO_FACT = r"(?!(?:to|when|how|me|you|us|this|it|what|where|who|whose|which|why|if|whether)\b)"
+_OPEN = r"(?:remember|(?:don't|do not|never) forget|(?:keep|bear) in mind)[\s,.:]+"
+_FACT = r"(?:that\b[\s,]*|(?!(?:that|to|when|how|me|you|us|this|it|what|where|who|whose|which|why|if|whether)\b))"
 _WITH_THAT = r"(?:(?:make|take) a note|note|take note|note down|make sure you remember)[\s,.:]+that\b[\s,]*"
-_REQUEST = re.compile(f"{_ADDRESS}{_POLITE}(?:please )?(?:{_OPEN}{_NO_FACT}|{_WITH_THAT})", re.IGNORECASE)
+_REQUEST = re.compile(f"{_ADDRESS}{_POLITE}(?:please )?(?:{_OPEN}{_FACT}|{_WITH_THAT})", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -181,12 +183,15 @@ class Store:
         self._writer.pragma("journal_mode", "WAL")
         self._writer.pragma("synchronous", "FULL")
         self._writer.pragma("secure_delete", 1)
-        with self._writer:
-            for step in schema.MIGRATIONS[self._writer.pragma("user_version") :]:
-                self._writer.execute(step)
-            self._writer.pragma("application_id", schema.APPLICATION_ID)
-            self._writer.pragma("user_version", schema.VERSION)
-        self._empty_log()
+        version: int = self._writer.pragma("user_version")
+        if version < schema.VERSION:
+            with self._writer:
+                for step in schema.MIGRATIONS[version:]:
+                    self._writer.execute(step)
+                self._writer.pragma("application_id", schema.APPLICATION_ID)
+                self._writer.pragma("user_version", schema.VERSION)
+        with suppress(apsw.FullError):  # what is in the log can be recalled from there
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 _HAS_WORD = "SELECT rowid FROM memory_fts WHERE memory_fts MATCH ? AND rowid IN (SELECT value FROM json_each(?))"
@@ -201,13 +206,13 @@ def _packed(vector: Sequence[float]) -> bytes:
 
 
 def _make_private(path: Path) -> None:
-    """The folder and the file are their owner's alone."""
+    """The folder and the file are their owner's alone. What the owner may do with them is left as it is."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.parent.chmod(0o700)
-    if path.exists():
-        path.chmod(0o600)
-    else:
-        path.touch(0o600)
+    path.touch(0o600)
+    for place in (path.parent, path):
+        mode = stat.S_IMODE(place.stat().st_mode)
+        if mode & 0o077:
+            place.chmod(mode & 0o700)
 
 
 def _lock(path: Path) -> int:
