@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from daemons.config import Config
+from daemons.config import Config, state_dir
 from daemons.dialog.core import Conversation
 from daemons.dialog.effects import (
     Effect,
@@ -22,6 +21,7 @@ from daemons.dialog.effects import (
 )
 from daemons.dialog.followers import Followers
 from daemons.dialog.hearing import Hearing
+from daemons.dialog.journal import Journal
 from daemons.dialog.peers import Peer
 from daemons.dialog.prompt import Prompter
 from daemons.dialog.turn import Phase
@@ -57,7 +57,7 @@ class DialogService:
         self._conversations: dict[str, Conversation] = {}
         self._workers: dict[str, Workers] = {}
         self._followers = Followers()
-        self._to_store: deque[Store] = deque()
+        self._journal: Journal | None = None
         self._store_wanted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.info = EngineInfo("dialog", "", "")
@@ -72,6 +72,8 @@ class DialogService:
 
     async def load(self) -> None:
         """Connects. The other daemons may come later: a turn waits for what it needs."""
+        self._journal = Journal(state_dir() / "dialog" / "to-remember.jsonl")
+        self._store_wanted.set()
         for peer in self._peers.values():
             await peer.start()
         hearing = Hearing(self._peers["stt"], self.conversation, self.act, self._followers, self._each)
@@ -129,7 +131,8 @@ class DialogService:
                 request = messages.Generate(messages=list(prompt), max_tokens=0)
                 open_or_log(self._peers["llm"], request, PROMPT_TTL_MS)
             case Store():
-                self._to_store.append(effect)
+                assert self._journal is not None
+                self._journal.add(effect)
                 self._store_wanted.set()
             case TellHeard(turn, text, final):
                 self._followers.tell(conversation.name, TurnHeard(turn=turn, text=text, final=final))
@@ -151,19 +154,19 @@ class DialogService:
 
     async def _keep_storing(self) -> None:
         """Offers what was said to the memory, in order, until it has been taken."""
+        assert self._journal is not None
         while True:
             await self._store_wanted.wait()
             self._store_wanted.clear()
-            while self._to_store:
-                first = self._to_store[0]
+            while (entry := self._journal.first) is not None:
                 try:
                     client = await self._peers["memory"].ready()
-                    await client.request(messages.Remember(heard=first.heard), rid=first.turn, ttl_ms=STORE_TTL_MS)
+                    await client.request(messages.Remember(heard=entry.heard), rid=entry.turn, ttl_ms=STORE_TTL_MS)
                 except TimmyError as error:
                     log.warning("not remembered yet: %s", error)
                     await asyncio.sleep(STORE_RETRY_S)
                     continue
-                self._to_store.popleft()
+                self._journal.taken()
 
     async def _keep_prompt_read(self) -> None:
         """A model that has just started has read nothing: give it the start of every prompt."""

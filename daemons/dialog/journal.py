@@ -1,0 +1,63 @@
+"""What is still to be offered to the memory, kept on disk until the memory has taken it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from pathlib import Path
+
+import msgspec
+
+from daemons.dialog.effects import Store
+
+log = logging.getLogger(__name__)
+
+MAX_ENTRIES = 1000
+"""Weeks of conversation with the memory away; the oldest go first."""
+
+
+class Journal:
+    """A queue of Store, as JSON lines in a file of its owner alone. Survives kill -9: each version of the file replaces
+    the one before whole. A line that somebody else damaged is skipped, and said so."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError when the folder cannot be made or the file not be read."""
+        self._path = path
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._entries: deque[Store] = deque(_read(path), maxlen=MAX_ENTRIES)
+
+    @property
+    def first(self) -> Store | None:
+        return self._entries[0] if self._entries else None
+
+    def add(self, entry: Store) -> None:
+        """Returns when it is on disk."""
+        self._entries.append(entry)
+        self._write()
+
+    def taken(self) -> None:
+        """The first entry is in the memory's hands."""
+        self._entries.popleft()
+        self._write()
+
+    def _write(self) -> None:
+        """Whole and atomic: there are rarely more than two entries."""
+        fresh = self._path.with_suffix(".new")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            for entry in self._entries:
+                file.write(msgspec.json.encode(entry) + b"\n")
+            file.flush()
+            os.fdatasync(file.fileno())
+        fresh.replace(self._path)
+
+
+def _read(path: Path) -> list[Store]:
+    entries = []
+    for line in path.read_bytes().splitlines() if path.exists() else ():
+        try:
+            entries.append(msgspec.json.decode(line, type=Store))
+        except msgspec.MsgspecError as error:
+            log.warning("%s: a line cannot be read and is skipped: %s", path, error)
+    return entries

@@ -1,0 +1,50 @@
+"""What is to be remembered waits on disk, in order, until it has been taken."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from daemons.dialog.effects import Store
+from daemons.dialog.journal import MAX_ENTRIES, Journal
+
+ONE, TWO = Store(b"a" * 16, "the plumber comes"), Store(b"\xff" * 16, "größer \n als")
+
+
+def test_entries_outlive_the_process_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "dialog" / "journal"
+    first = Journal(path)
+    first.add(ONE)
+    first.add(TWO)
+    second = Journal(path)
+    assert second.first == ONE
+    second.taken()
+    assert Journal(path).first == TWO
+    second.taken()
+    assert Journal(path).first is None
+
+
+def test_nobody_else_can_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "dialog" / "journal"
+    Journal(path).add(ONE)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_damaged_line_is_skipped_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "journal"
+    Journal(path).add(ONE)
+    path.write_bytes(b'{"turn": 7\n' + path.read_bytes())
+    with caplog.at_level(logging.WARNING):
+        assert Journal(path).first == ONE
+    assert "skipped" in caplog.text
+
+
+def test_it_does_not_grow_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    journal = Journal(path)
+    for number in range(MAX_ENTRIES + 1):
+        journal._entries.append(Store(b"a" * 16, str(number)))
+    assert journal.first == Store(b"a" * 16, "1")
