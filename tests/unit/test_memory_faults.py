@@ -133,15 +133,25 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
 # --- damaged, newer, somebody else's ---
 
 
-def middle_overwritten(whole: bytes) -> bytes:
+def overwritten(whole: bytes) -> bytes:
     """Every page but the first is noise."""
     return whole[:4096] + bytes(reversed(whole[4096:]))
 
 
+def one_page_overwritten(whole: bytes) -> bytes:
+    """One table is noise, which opening alone does not notice."""
+    return whole[: 2 * 4096] + b"\xff" * 4096 + whole[3 * 4096 :]
+
+
 @pytest.mark.parametrize(
     "damage",
-    [lambda whole: b"not a database at all " * 400, lambda whole: whole[: len(whole) // 2], middle_overwritten],
-    ids=["noise", "truncated", "overwritten"],
+    [
+        lambda _: b"not a database at all " * 400,
+        lambda whole: whole[: len(whole) // 2],
+        overwritten,
+        one_page_overwritten,
+    ],
+    ids=["noise", "truncated", "overwritten", "one page"],
 )
 def test_a_damaged_database_is_left_as_it_is(path: Path, damage: Callable[[bytes], bytes]) -> None:
     damaged = damage(path.read_bytes())
