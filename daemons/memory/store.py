@@ -53,11 +53,12 @@ class Store:
                 raise
 
     def close(self) -> None:
-        """Leaves all in one file: the write-ahead log is empty."""
+        """Leaves all in one file with an empty write-ahead log, if nothing stands in the way."""
         with explained(self._path):
             try:
                 self._reader.close()
-                self._writer.pragma("wal_checkpoint(TRUNCATE)")
+                with suppress(apsw.FullError):  # then the log stays, and loses nothing
+                    self._merge_log()
             finally:
                 self._writer.close()
                 os.close(self._lock)
@@ -106,17 +107,17 @@ class Store:
                 ]
                 for id_ in gone:
                     self._writer.execute("DELETE FROM memory_vec WHERE rowid = ?", (id_,))
-            self._empty_log()
+            if not self._merge_log():
+                raise apsw.BusyError("another program reads the write-ahead log")
         return len(gone)
 
     def _add_vector(self, id_: int, vector: Sequence[float]) -> None:
         self._writer.execute("INSERT INTO memory_vec (rowid, embedding) VALUES (?, ?)", (id_, _packed(vector)))
 
-    def _empty_log(self) -> None:
-        """The write-ahead log holds what was deleted, too, until it is emptied. Raises BusyError."""
-        busy = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").get[0]
-        if busy:
-            raise apsw.BusyError("another program reads the write-ahead log")
+    def _merge_log(self) -> bool:
+        """Empties the write-ahead log, which holds what was deleted, too. False: another program reads it."""
+        [(busy, *_)] = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return not busy
 
     # --- reading ---
 
@@ -191,7 +192,7 @@ class Store:
                 self._writer.pragma("application_id", schema.APPLICATION_ID)
                 self._writer.pragma("user_version", schema.VERSION)
         with suppress(apsw.FullError):  # what is in the log can be recalled from there
-            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._merge_log()
 
 
 _HAS_WORD = "SELECT rowid FROM memory_fts WHERE memory_fts MATCH ? AND rowid IN (SELECT value FROM json_each(?))"

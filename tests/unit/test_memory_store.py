@@ -68,6 +68,7 @@ def test_memories_stay(path: Path) -> None:
     store = opened(path)
     told(store, "the key is here", 4, 12.5)
     store.close()
+    assert not Path(f"{path}-wal").read_bytes(), "all is in the one file"
     store = opened(path)
     [memory], total = store.page(0, 10)
     assert (memory.text, memory.importance, memory.created_s, total) == ("the key is here", 4, 12.5, 1)
