@@ -1,8 +1,8 @@
-"""Trace marks: when each stage of a request happened, kept in files under the state folder.
+"""Trace marks: when each stage of a request happened, kept in files under the state folder. traces.py reads them.
 
 A mark costs a tuple in a ring; a thread writes them out. A file is MAGIC and blocks, a block its length, the
 CRC-32 of its payload and the payload (both numbers unsigned, 32 bits, little-endian). The first payload is a
-Header as msgpack; each other one is the count of marks lost before it (32 bits) and then the marks, _MARK each.
+Header as msgpack; each other one is the count of marks lost before it (32 bits) and then the marks, MARK each.
 What could not be kept is counted in the next block that can be written, never silent.
 """
 
@@ -15,15 +15,12 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from ipc.errors import TimmyError
 from ipc.ids import BOOT_ID
 
 log = logging.getLogger(__name__)
@@ -48,37 +45,41 @@ _WRITERS = 5
 """Daemons that share a folder: so many files may grow at a time, so the cap holds room for them."""
 
 _BLOCK_MARKS = 4096
-_FRAME = struct.Struct("<II")
-_LOST = struct.Struct("<I")
-_MARK = struct.Struct("<16sHqq")
+FRAME = struct.Struct("<II")
+LOST = struct.Struct("<I")
+MARK = struct.Struct("<16sHqq")
 
 
 class Stage(IntEnum):
-    """What a mark says happened. Files carry the names, so numbers may change. Without a word on it, `arg` is 0."""
+    """What a mark says happened. Files carry the names, so numbers may change. Without a word on it, `arg` is 0.
 
-    LAST_VOICED = 1  # stt: capture time of the last voiced sample
+    Of what goes over the wire only requests and their terminals are marked, never an audio frame or a token, and
+    none of what keeps a connection (`hello`, `ping`, `status`). PROTOCOL.md says where exactly each stage lies.
+    """
+
+    LAST_VOICED = 1  # stt: capture time of the last voiced sample; arg: revision
     ENDPOINT_CANDIDATE = 2  # stt: a silence that may end the turn; arg: revision
     ENDPOINT_CONFIRMED = 3  # stt: the silence that ends it; arg: revision
     TRANSCRIPT = 4  # stt: the text of a revision is complete; arg: revision
     RECALL_START = 5  # dialog: memory is asked
-    RECALL_END = 6  # dialog: it has answered; arg: memories
+    RECALL_END = 6  # dialog: it has answered, or cannot; arg: memories
     PROMPT_BUILT = 7  # dialog: the prompt is made; arg: its messages
     MODEL_SENT = 8  # dialog: the model is asked
     PROMPT_TOKENS = 9  # llm: the prompt has been read; arg: its tokens
     CACHED_TOKENS = 10  # llm: ... ; arg: those it had in its cache
-    FIRST_TOKEN = 11  # llm: the model gave its first token
+    FIRST_TOKEN = 11  # llm: the model gave the first token of its answer
     FIRST_CLAUSE = 12  # dialog: the first clause is whole
     SYNTHESIS_START = 13  # tts: it begins to make the first clause's audio
     FIRST_AUDIO = 14  # tts: its first samples are made
     PLAYBACK_STARTED = 15  # tts: playout time of the first sample at the device
     PLAYBACK_DRAINED = 16  # tts: playout time of the last one
-    MEMORY_STORED = 17  # memory: the exchange is kept; arg: 0 when it was not worth it
-    MUTED = 18  # stt: what is captured from here on is not heard
+    MEMORY_STORED = 17  # memory: what was said is kept; arg: the memory's id, 0 when it was not worth it
+    MUTED = 18  # stt: capture time from which nothing is heard; arg: ms of the lease, 0: from then on it hears again
     RESUMED = 19  # stt: capture time of the first voiced sample after a candidate; arg: the revoked revision
     REVOKED = 20  # dialog: work on a revision is given up; arg: revision
     CANCELLED = 21  # dialog: the turn is given up
-    SENT = 22  # any: a message leaves; arg: its seq
-    RECEIVED = 23  # any: a message has come; arg: its seq
+    SENT = 22  # any: a request or a terminal leaves; arg: the request's epoch
+    RECEIVED = 23  # any: a request or a terminal has come; arg: the request's epoch
 
 
 class Mark(NamedTuple):
@@ -102,32 +103,17 @@ class Header(msgspec.Struct, frozen=True):
     stages: dict[int, str]
 
 
-class _Version(msgspec.Struct, frozen=True):
-    """What of a header every version has."""
+class Marker:
+    """Where marks go. Here they are forgotten."""
 
-    version: int
-
-
-class TraceError(TimmyError):
-    """A file that holds no marks which could be read."""
+    def mark(self, rid: bytes, stage: Stage, t_ns: int | None = None, arg: int = 0) -> None:
+        """`stage` of request `rid` happened at `t_ns` (monotonic), by default now. From any thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class TraceFile:
-    """What could be read of a file."""
-
-    path: Path
-    header: Header
-    marks: list[Mark]
-    lost: int
-    """Marks that the daemon could not keep."""
-    unknown: int
-    """Marks of stages that this version does not know."""
-    damage: str
-    """What ended the reading early, empty where nothing did."""
+NO_MARKS = Marker()
 
 
-class Marks:
+class Marks(Marker):
     """Keeps the marks of one daemon. Never raises and never waits: what cannot be kept is counted as lost."""
 
     def __init__(self, daemon: str, directory: Path) -> None:
@@ -141,7 +127,6 @@ class Marks:
         self._thread.start()
 
     def mark(self, rid: bytes, stage: Stage, t_ns: int | None = None, arg: int = 0) -> None:
-        """`stage` of request `rid` happened at `t_ns` (monotonic), by default now. From any thread."""
         if len(self._ring) >= self._room:
             self._lose(1)
             return
@@ -166,10 +151,10 @@ class Marks:
             packed = []
             for _ in range(min(len(self._ring), _BLOCK_MARKS)):
                 try:
-                    packed.append(_MARK.pack(*self._ring.popleft()))
+                    packed.append(MARK.pack(*self._ring.popleft()))
                 except struct.error:  # a number that no mark can carry
                     lost += 1
-            if not self._file.write(_LOST.pack(min(lost, 2**32 - 1)) + b"".join(packed)):
+            if not self._file.write(LOST.pack(min(lost, 2**32 - 1)) + b"".join(packed)):
                 self._lose(lost + len(packed))
                 return
 
@@ -235,69 +220,8 @@ def trace_files(directory: Path) -> list[Path]:
     return sorted(directory.glob(f"*{SUFFIX}"))
 
 
-def read(path: Path) -> TraceFile:
-    """Everything up to the end or the first damage. Raises TraceError when there is not even a header."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TraceError(f"{path}: {error.strerror}") from None
-    if not data.startswith(MAGIC):
-        raise TraceError(f"{path}: not a file of trace marks")
-    blocks = _Blocks(data)
-    header = _header(path, next(iter(blocks), None))
-    known = {number: Stage[name.upper()] for number, name in header.stages.items() if name.upper() in Stage.__members__}
-    marks: list[Mark] = []
-    lost = unknown = 0
-    for payload in blocks:
-        lost += _LOST.unpack_from(payload)[0]
-        whole = len(payload) - (len(payload) - _LOST.size) % _MARK.size
-        for rid, number, t_ns, arg in _MARK.iter_unpack(payload[_LOST.size : whole]):
-            if stage := known.get(number):
-                marks.append(Mark(rid, stage, t_ns, arg))
-            else:
-                unknown += 1
-    return TraceFile(path, header, marks, lost, unknown, blocks.damage)
-
-
-class _Blocks:
-    """The payloads after MAGIC, up to the end of the file or the first damage. Each is given once."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = len(MAGIC)
-        self.damage = ""
-
-    def __iter__(self) -> Iterator[bytes]:
-        while not self.damage and self._at < len(self._data):
-            start = self._at + _FRAME.size
-            if start > len(self._data):
-                self.damage = f"cut off at byte {self._at}"
-                return
-            length, crc = _FRAME.unpack_from(self._data, self._at)
-            payload = self._data[start : start + length]
-            if len(payload) < length:
-                self.damage = f"cut off at byte {self._at}"
-            elif zlib.crc32(payload) != crc or length < _LOST.size:
-                self.damage = f"damaged at byte {self._at}"
-            else:
-                self._at = start + length
-                yield payload
-
-
-def _header(path: Path, payload: bytes | None) -> Header:
-    if payload is None:
-        raise TraceError(f"{path}: damaged from its beginning")
-    try:
-        version = msgspec.msgpack.decode(payload, type=_Version).version
-        if version > FORMAT_VERSION:
-            raise TraceError(f"{path}: written by a newer version of Timmy (format {version}, not {FORMAT_VERSION})")
-        return msgspec.msgpack.decode(payload, type=Header)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise TraceError(f"{path}: its header cannot be read: {error}") from None
-
-
 def _framed(payload: bytes) -> bytes:
-    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+    return FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
 def _make_room(directory: Path) -> None:

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from ipc import marks
 from ipc.ids import BOOT_ID, new_rid
-from ipc.marks import Mark, Marks, Stage, TraceError, TraceFile, read, trace_files
+from ipc.marks import Mark, Marks, Stage, trace_files
+from ipc.traces import TraceError, TraceFile, read
 
 RID = bytes(range(16))
 
@@ -307,6 +308,6 @@ def test_garbage_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, da
 
 
 def test_it_needs_neither_sockets_nor_an_event_loop() -> None:
-    script = "import sys, ipc.marks; print([name for name in ('zmq', 'asyncio', 'socket') if name in sys.modules])"
+    script = "import sys, ipc.traces; print([name for name in ('zmq', 'asyncio', 'socket') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
