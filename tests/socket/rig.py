@@ -182,13 +182,17 @@ class RawClient:
 
     def __init__(self, wire: Wire) -> None:
         self.got: list[Message] = []
+        self.ups = 0
+        """How often it was connected."""
         self._transport = wire.client_transport()
-        self._up = asyncio.Event()
 
     async def __aenter__(self) -> RawClient:
-        self._transport.start(self._up.set, lambda: None, lambda frames: self.got.append(codec.decode(frames)))
-        await self._up.wait()
+        self._transport.start(self._up, lambda: None, lambda frames: self.got.append(codec.decode(frames)))
+        await until(lambda: self.ups)
         return self
+
+    def _up(self) -> None:
+        self.ups += 1
 
     async def __aexit__(self, *_: object) -> None:
         self._transport.close()
