@@ -95,8 +95,13 @@ class Wheels:
 
 
 def locate(package: Package) -> str:
-    """The URL of a wheel, as pip would choose it. Nothing but metadata is fetched."""
-    report = _pip(package, "install", "--dry-run", "--no-deps", "--ignore-installed", "--report", "-")
+    """The URL of a wheel, as pip would choose it. Nothing but metadata is fetched if that can be helped."""
+    options = ("--dry-run", "--no-deps", "--ignore-installed", "--report", "-")
+    try:
+        # Where an index does not tell the metadata, this reads them out of the wheel by ranges, too.
+        report = _pip(package, "install", "--use-feature=fast-deps", *options)
+    except FetchError:
+        report = _pip(package, "install", *options)
     return str(json.loads(report)["install"][0]["download_info"]["url"])
 
 

