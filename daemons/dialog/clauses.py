@@ -7,7 +7,8 @@ only made where a person would breathe: never inside a number, a time, an abbrev
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from daemons.speakable import speakable
 
 FIRST_CLAUSE_WORDS = 7
 """The first clause is cut here at the latest: about 2 s of speech, twice what synthesis of the next one takes."""
@@ -24,23 +25,6 @@ _ABBREVIATION = re.compile(
 )
 _HARD = re.compile(r"[.!?…]+[\"')\]]*\s|\n")
 _SOFT = re.compile(r"[,;:][\"')\]]*\s|\s[-–—]+\s")
-_MARKUP = re.compile(r"[*_#`~|<>{}\[\]\\]+")
-_SPACE = re.compile(r"\s+")
-
-
-def speakable(text: str) -> str:
-    """`text` without what a voice cannot say: mark-up, control characters, emoji, runs of white space."""
-    kept = "".join(c if not _unspeakable(c) else " " for c in _MARKUP.sub(" ", text))
-    return _SPACE.sub(" ", kept).strip()
-
-
-def has_words(text: str) -> bool:
-    """Whether anything of `text` can be heard."""
-    return any(c.isalnum() for c in text)
-
-
-def _unspeakable(c: str) -> bool:
-    return unicodedata.category(c) in {"Cc", "Cf", "Co", "Cs", "Cn", "So", "Sk"}
 
 
 class ClauseCutter:
@@ -56,7 +40,7 @@ class ClauseCutter:
         clauses = []
         while (end := self._cut()) is not None:
             clause, self._text = speakable(self._text[:end]), self._text[end:]
-            if has_words(clause):
+            if clause:
                 clauses.append(clause)
                 self._first = False
         return clauses
@@ -64,7 +48,7 @@ class ClauseCutter:
     def flush(self) -> list[str]:
         """What is left when the stream has ended: one clause, or none."""
         clause, self._text = speakable(self._text), ""
-        return [clause] if has_words(clause) else []
+        return [clause] if clause else []
 
     def _cut(self) -> int | None:
         """Where to cut now, or None to wait for more."""

@@ -33,7 +33,7 @@ from daemons.engines.piper_pipe import (
     from_piper,
     pack,
 )
-from daemons.engines.speakable import portions, speakable
+from daemons.speakable import portions, speakable
 from ipc.errors import Code
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.engines.speakable import portions, speakable
+from daemons.speakable import portions, speakable
 
 
 @pytest.mark.parametrize(
