@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 from ipc.codec import Message
 from ipc.errors import CallCancelled, PeerGone
+from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import Body, CreditGrant
 from ipc.session import Exchange, Session
 
@@ -18,12 +19,13 @@ Transmit = Callable[[Message], bool]
 
 
 class Channel:
-    """Items both ways under one exchange."""
+    """Items both ways under one exchange. `marks`: where its beginning and its end are marked."""
 
-    def __init__(self, session: Session, exchange: Exchange, transmit: Transmit) -> None:
+    def __init__(self, session: Session, exchange: Exchange, transmit: Transmit, marks: Marker = NO_MARKS) -> None:
         self._session = session
         self._exchange = exchange
         self._transmit = transmit
+        self._marks = marks
         self._inbox: deque[tuple[Body, bytes]] = deque()
         self._changed = asyncio.Event()
         self._complete = False
@@ -97,6 +99,10 @@ class Channel:
             raise PeerGone("the peer left, or does not read")
 
     # --- called by the connection ---
+
+    def mark(self, stage: Stage, t_ns: int) -> None:
+        """The request or its terminal left, or has come."""
+        self._marks.mark(self.rid, stage, t_ns, self.epoch)
 
     def deliver(self, item: Body, payload: bytes) -> None:
         self._inbox.append((item, payload))

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from ipc import codec, limits
-from ipc.channel import Channel
+from ipc.channel import Channel, Transmit
 from ipc.codec import Message
 from ipc.endpoints import runtime_dir
 from ipc.errors import (
@@ -26,6 +26,7 @@ from ipc.errors import (
     RemoteProtocolError,
 )
 from ipc.ids import BOOT_ID, new_rid
+from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import FEATURES, Body, Cancel, Cancelled, CreditGrant, End, Error, Hello, Kind, Ping, Result, Welcome
 from ipc.session import Exchange, Session, Side, State
 from ipc.transport import ClientTransport, ZmqClientTransport
@@ -39,8 +40,8 @@ _LAST_WORD_S = 0.25
 class Stream(Channel):
     """One request as its caller sees it: items both ways, then `result()`."""
 
-    def __init__(self, session: Session, exchange: Exchange, transmit: Callable[[Message], bool]) -> None:
-        super().__init__(session, exchange, transmit)
+    def __init__(self, session: Session, exchange: Exchange, transmit: Transmit, marks: Marker = NO_MARKS) -> None:
+        super().__init__(session, exchange, transmit, marks)
         self._result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         # A failure nobody asks for is no accident: whoever drops a stream is not interested in its end.
         self._result.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -80,15 +81,23 @@ class Stream(Channel):
 
 
 class Client:
-    """A connection to `daemon` that heals itself: requests wait for it a moment, or fail with PeerGone."""
+    """A connection to `daemon` that heals itself: requests wait for it a moment, or fail with PeerGone.
+    `marks`: of what goes and comes."""
 
     def __init__(
-        self, daemon: str, name: str, *, folder: Path | None = None, transport: ClientTransport | None = None
+        self,
+        daemon: str,
+        name: str,
+        *,
+        folder: Path | None = None,
+        transport: ClientTransport | None = None,
+        marks: Marker = NO_MARKS,
     ) -> None:
         self.daemon = daemon
         self.peer: Welcome | None = None
         self._name = name
         self._transport = transport or ZmqClientTransport(daemon, folder or runtime_dir())
+        self._marks = marks
         self._session = Session(Side.CLIENT)
         self._streams: dict[Exchange, Stream] = {}
         self._timers: dict[Exchange, asyncio.TimerHandle] = {}
@@ -160,15 +169,17 @@ class Client:
         return self._open(body, rid or new_rid(), ttl_ms)
 
     def _open(self, body: Body, rid: bytes, ttl_ms: int) -> Stream:
+        now_ns = time.monotonic_ns()
         message = self._session.new_request(body, rid, ttl_ms)
         if not self._send(message):
             self._lose(f"{self.daemon} went away")
             raise PeerGone(f"{self.daemon} went away")
-        exchange = self._session.opened(message, time.monotonic_ns())
+        exchange = self._session.opened(message, now_ns)
         for older in [e for e in self._streams if e.closed]:
             self._streams[older].fail(CallCancelled("superseded"))
             self._forget(older)
-        stream = Stream(self._session, exchange, self._send)
+        stream = Stream(self._session, exchange, self._send, NO_MARKS if body.UPKEEP else self._marks)
+        stream.mark(Stage.SENT, now_ns)
         self._streams[exchange] = stream
         if ttl_ms:
             self._timers[exchange] = self._loop.call_later(ttl_ms / 1000 + _LAST_WORD_S, self._expire, exchange)
@@ -260,6 +271,7 @@ class Client:
             stream.credited()
         else:
             self._forget(exchange)
+            stream.mark(Stage.RECEIVED, self._last_heard_ns)
             if isinstance(body, Result):
                 stream.done(body)
             elif isinstance(body, Error):

@@ -50,10 +50,12 @@ HOME: Conversation = "home"
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all messages. `CREDIT` is what each side may send before the first grant of a request."""
+    """Base of all messages. `CREDIT` is what each side may send before the first grant of a request. `UPKEEP`: it
+    is about the daemon and its connection, no part of anybody's turn, so no trace tells of it."""
 
     KIND: ClassVar[Kind]
     CREDIT: ClassVar[int] = limits.CREDIT_EVENTS
+    UPKEEP: ClassVar[bool] = False
 
     @classmethod
     def type_name(cls) -> str:
@@ -82,6 +84,7 @@ class Result(Body, frozen=True):
 class Hello(Request, frozen=True):
     """First on every connection."""
 
+    UPKEEP = True
     name: Name
     proto_min: Annotated[int, Meta(ge=1, le=255)]
     proto_max: Annotated[int, Meta(ge=1, le=255)]
@@ -103,6 +106,8 @@ class Welcome(Result, frozen=True):
 class Ping(Request, frozen=True):
     """Answered by the work loop, so it proves more than the process."""
 
+    UPKEEP = True
+
 
 class Pong(Result, frozen=True):
     t_ns: Nanos
@@ -110,6 +115,8 @@ class Pong(Result, frozen=True):
 
 class Status(Request, frozen=True):
     """Asks what the daemon is doing."""
+
+    UPKEEP = True
 
 
 class StatusReport(Result, frozen=True):

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 from ipc import codec, limits
-from ipc.channel import Channel
+from ipc.channel import Channel, Transmit
 from ipc.codec import Message
 from ipc.errors import CallCancelled, CallError, Code, LocalProtocolError, RemoteProtocolError, TimmyError
 from ipc.ids import BOOT_ID
+from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import (
     FEATURES,
     Body,
@@ -40,18 +41,24 @@ log = logging.getLogger(__name__)
 class Call(Channel):
     """One request as its handler sees it. `body` is the request, `received_ns` when it came."""
 
-    def __init__(self, session: Session, exchange: Exchange, transmit: Callable[[Message], bool], body: Any) -> None:
-        super().__init__(session, exchange, transmit)
+    def __init__(
+        self, session: Session, exchange: Exchange, transmit: Transmit, body: Any, marks: Marker = NO_MARKS
+    ) -> None:
+        super().__init__(session, exchange, transmit, marks)
         self.body = body
         self.received_ns = time.monotonic_ns()
+        self.mark(Stage.RECEIVED, self.received_ns)
 
     def finish(self, terminal: Body) -> None:
         """Sends the terminal. One that does not fit the wire is replaced by an error that does."""
+        now_ns = time.monotonic_ns()
         try:
-            self._put(terminal)
+            left = self._put(terminal)
         except LocalProtocolError as error:
             log.error("a result cannot be sent: %s", error)
-            self._put(Error(code=Code.INTERNAL, detail=str(error)[: limits.TEXT_MAX_CHARS]))
+            left = self._put(Error(code=Code.INTERNAL, detail=str(error)[: limits.TEXT_MAX_CHARS]))
+        if left:
+            self.mark(Stage.SENT, now_ns)
         self._session.end(self._exchange)
         self.fail(CallCancelled("the request has ended"))
 
@@ -71,7 +78,7 @@ class _Peer:
 
 
 class Server:
-    """Serves `handlers` on a transport. One per daemon; lives on one event loop."""
+    """Serves `handlers` on a transport. One per daemon; lives on one event loop. `marks`: of what comes and goes."""
 
     def __init__(
         self,
@@ -79,8 +86,10 @@ class Server:
         transport: ServerTransport,
         handlers: Mapping[type[Body], Handler],
         status: Callable[[], StatusReport],
+        marks: Marker = NO_MARKS,
     ) -> None:
         self.daemon = daemon
+        self._marks = marks
         self._transport = transport
         self._status = status
         self._handlers: dict[type[Body], Handler] = {
@@ -167,7 +176,8 @@ class Server:
         def transmit(out: Message) -> bool:
             return self._send(route, out)
 
-        call = Call(peer.session, exchange, transmit, message.body)
+        marks = NO_MARKS if message.body.UPKEEP else self._marks
+        call = Call(peer.session, exchange, transmit, message.body, marks)
         peer.calls[exchange] = call
         handler = self._handlers.get(type(message.body))
         if self._stopping:
