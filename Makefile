@@ -35,7 +35,7 @@ check: $(TESTABLE) models
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy $(CODE)
 	@tools/system-packages test
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST)
+	$(BIN)/python -m pytest --cov=ipc --cov=daemons --cov=tools --cov-report=term:skip-covered $(PYTEST)
 	$(BIN)/python -m coverage report --include='daemons/*/core.py,ipc/codec.py,ipc/messages.py,ipc/session.py' --fail-under=100
 
 bench: models
