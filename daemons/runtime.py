@@ -9,7 +9,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from daemons.engines.base import EngineInfo
 from daemons.notify import notify
 from ipc.endpoints import runtime_dir
 from ipc.errors import EXIT_CONFIG, EXIT_OK, CallError, Code, TimmyError
+from ipc.marks import Marker, Marks
 from ipc.messages import Body, Result, StatusReport
 from ipc.server import Call, Handler, Server
 from ipc.transport import ZmqServerTransport
@@ -31,7 +33,7 @@ STAYS_WRONG = frozenset(
 
 
 class Service(Protocol):
-    """A daemon's own part. Made with the Config; `load` makes it useful."""
+    """A daemon's own part. `load` makes it useful."""
 
     info: EngineInfo
 
@@ -49,6 +51,12 @@ class Service(Protocol):
         """Frees everything, within 2 s."""
 
 
+class Make(Protocol):
+    """A Service's constructor. It marks the stages of `ipc.marks.Stage` that bear its daemon's name."""
+
+    def __call__(self, config: config.Config, /, *, marks: Marker) -> Service: ...
+
+
 class _LastError(logging.Handler):
     """Keeps the last warning for `timmy status`."""
 
@@ -58,7 +66,7 @@ class _LastError(logging.Handler):
         self.text = record.getMessage()
 
 
-def main(name: str, make: Callable[[config.Config], Service]) -> int:
+def main(name: str, make: Make) -> int:
     """Runs one daemon until SIGTERM or SIGINT. Returns its exit status."""
     logging.basicConfig(
         stream=sys.stderr, level=os.environ.get("TIMMY_LOG", "INFO").upper(), format=f"{name}: %(message)s"
@@ -80,15 +88,19 @@ class _Daemon:
         self._last_error = _LastError(logging.WARNING)
         logging.getLogger().addHandler(self._last_error)
 
-    async def run(self, make: Callable[[config.Config], Service]) -> int:
+    async def run(self, make: Make) -> int:
+        with closing(Marks(self._name, config.state_dir() / "trace")) as marks:
+            return await self._serve(make, marks)
+
+    async def _serve(self, make: Make, marks: Marker) -> int:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        self._service = make(config.load())
+        self._service = make(config.load(), marks=marks)
         transport = ZmqServerTransport(self._name, runtime_dir())
         gated = {kind: self._gate(handler) for kind, handler in self._service.handlers().items()}
-        self._server = Server(self._name, transport, gated, self._report)
+        self._server = Server(self._name, transport, gated, self._report, marks)
         self._server.start()
         try:
             await self._until(stop, self._service.load())

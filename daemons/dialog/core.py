@@ -185,14 +185,14 @@ class Conversation:
         if turn is None:
             return []
         turn.phase, turn.line.first_sample, turn.progress_ns = Phase.SOUNDING, t_ns, now_ns
-        return [self._mute(t_ns, now_ns)]
+        return [self._mute(turn, t_ns, now_ns)]
 
     def playback_drained(self, work: Work, t_ns: int) -> list[Effect]:
         """The last sample has sounded: the microphone hears again, and the turn is over."""
         turn = self._current(work, Phase.SPEAKING, Phase.SOUNDING)
         if turn is None:
             return []
-        return [Mute(t_ns, 0), *self._over("failed" if turn.failure else "answered", turn.failure)]
+        return [Mute(work.turn, t_ns, 0), *self._over("failed" if turn.failure else "answered", turn.failure)]
 
     def speech_failed(self, work: Work, detail: str, now_ns: int) -> list[Effect]:
         """The voice is gone; whoever follows the conversation reads the answer."""
@@ -211,7 +211,8 @@ class Conversation:
 
     def hearing_back(self, now_ns: int) -> list[Effect]:
         """A new stt knows of no lease."""
-        return [self._mute(now_ns, now_ns)] if self.phase is Phase.SOUNDING else []
+        turn = self._turn
+        return [self._mute(turn, now_ns, now_ns)] if turn is not None and turn.phase is Phase.SOUNDING else []
 
     def cancel(self, turn: bytes, now_ns: int) -> list[Effect]:
         """Whoever asked does not want the answer any more."""
@@ -228,7 +229,7 @@ class Conversation:
             return []
         effects: list[Effect] = []
         if turn.phase is Phase.SOUNDING and now_ns >= self._mute_renewal_ns:
-            effects.append(self._mute(now_ns, now_ns))
+            effects.append(self._mute(turn, now_ns, now_ns))
         waited_s = (now_ns - turn.progress_ns) / 1e9
         if waited_s > _patience_s(turn):
             effects += self._lost_patience(turn, now_ns)
@@ -286,7 +287,7 @@ class Conversation:
         return [CancelWork(turn.work), *self._unmute(turn, now_ns), *self._over("cancelled", reason)]
 
     def _unmute(self, turn: Turn, now_ns: int) -> list[Effect]:
-        return [Mute(now_ns, 0)] if turn.phase is Phase.SOUNDING else []
+        return [Mute(turn.work.turn, now_ns, 0)] if turn.phase is Phase.SOUNDING else []
 
     def _over(self, outcome: str, detail: str) -> list[Effect]:
         """The one end of a turn. Only an answered one enters the history and is offered to the memory."""
@@ -318,9 +319,9 @@ class Conversation:
             memories=turn.memories,
         )
 
-    def _mute(self, from_ns: int, now_ns: int) -> Mute:
+    def _mute(self, turn: Turn, from_ns: int, now_ns: int) -> Mute:
         self._mute_renewal_ns = now_ns + MUTE_LEASE_MS * 1_000_000 // 3
-        return Mute(from_ns, MUTE_LEASE_MS)
+        return Mute(turn.work.turn, from_ns, MUTE_LEASE_MS)
 
     def _hears(self, turn: bytes) -> bool:
         return self._turn is not None and self._turn.work.turn == turn and self._turn.phase is Phase.HEARING

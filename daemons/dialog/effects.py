@@ -66,6 +66,7 @@ class CancelModel:
 class Mute:
     """The microphone hears nothing captured from `from_ns` on; `lease_ms` 0: it hears again from then on."""
 
+    turn: bytes
     from_ns: int
     lease_ms: int
 

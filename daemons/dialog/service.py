@@ -30,6 +30,7 @@ from daemons.engines.base import EngineInfo
 from ipc import messages
 from ipc.client import Client
 from ipc.errors import CallError, Code, TimmyError
+from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import HOME, Body, Notice, Result, TurnHeard, TurnReport, TurnSaid
 from ipc.server import Call, Handler
 
@@ -50,9 +51,12 @@ def _clock() -> str:
 class DialogService:
     """Meets daemons.runtime.Service. `connect` gives the client of a daemon."""
 
-    def __init__(self, config: Config, connect: Callable[[str], Client] | None = None) -> None:
+    def __init__(
+        self, config: Config, connect: Callable[[str], Client] | None = None, *, marks: Marker = NO_MARKS
+    ) -> None:
         self._settings = config.dialog
-        connect = connect or partial(Client, name="dialog")
+        self._marks = marks
+        connect = connect or partial(Client, name="dialog", marks=marks)
         self._peers = {name: Peer(name, connect) for name in ("stt", "memory", "llm", "tts")}
         self._conversations: dict[str, Conversation] = {}
         self._workers: dict[str, Workers] = {}
@@ -101,7 +105,7 @@ class DialogService:
             )
             new = Conversation(name, prompter)
             self._conversations[name] = new
-            self._workers[name] = Workers(new, self._peers, self.act, self._settings)
+            self._workers[name] = Workers(new, self._peers, self.act, self._settings, self._marks)
         return self._conversations[name]
 
     def _make_room(self) -> None:
@@ -124,9 +128,9 @@ class DialogService:
 
     def _carry_out(self, conversation: Conversation, effect: Effect) -> None:
         match effect:
-            case Mute(from_ns, lease_ms):
+            case Mute(turn, from_ns, lease_ms):
                 mute = messages.Mute(conversation=conversation.name, from_ns=from_ns, lease_ms=lease_ms)
-                open_or_log(self._peers["stt"], mute, MUTE_TTL_MS)
+                open_or_log(self._peers["stt"], mute, MUTE_TTL_MS, turn)
             case ReadPrompt(prompt):
                 request = messages.Generate(messages=list(prompt), max_tokens=0)
                 open_or_log(self._peers["llm"], request, PROMPT_TTL_MS)
@@ -140,6 +144,8 @@ class DialogService:
                 self._followers.tell(conversation.name, TurnSaid(turn=turn, text=text))
             case Report(report):
                 _log_turn(report)
+                if report.outcome == "cancelled":
+                    self._marks.mark(report.turn, Stage.CANCELLED)
                 self._followers.tell(conversation.name, report)
             case _:
                 self._workers[conversation.name].carry_out(effect)

@@ -26,6 +26,7 @@ from daemons.dialog.effects import (
 from daemons.dialog.peers import Peer
 from ipc.client import Stream
 from ipc.errors import CallCancelled, CallError, PeerGone, TimmyError
+from ipc.marks import Marker, Stage
 from ipc.messages import (
     ChatMessage,
     Clause,
@@ -50,11 +51,14 @@ Act = Callable[[Conversation, list[Effect]], None]
 class Workers:
     """What is under way for one conversation."""
 
-    def __init__(self, conversation: Conversation, peers: dict[str, Peer], act: Act, settings: Dialog) -> None:
+    def __init__(
+        self, conversation: Conversation, peers: dict[str, Peer], act: Act, settings: Dialog, marks: Marker
+    ) -> None:
         self._conversation = conversation
         self._peers = peers
         self._act = act
         self._settings = settings
+        self._marks = marks
         self._tasks: dict[tuple[Work, str], asyncio.Task[None]] = {}
         self._clauses: dict[Work, asyncio.Queue[str | None]] = {}
 
@@ -62,14 +66,17 @@ class Workers:
         """Starts or stops what a turn asks for."""
         match effect:
             case StartRecall(work, text):
+                self._marks.mark(work.turn, Stage.RECALL_START)
                 self._spawn(work, "recall", self._recall(work, text))
             case StartModel(work, messages):
+                self._marks.mark(work.turn, Stage.PROMPT_BUILT, arg=len(messages))
                 self._spawn(work, "model", self._model(work, messages))
             case SpeakClause(work, text):
                 self._clause(work, text)
             case EndSpeech(work):
                 self._clause(work, None)
             case CancelWork(work):
+                self._marks.mark(work.turn, Stage.REVOKED, arg=work.revision)
                 self._cancel(work, "recall", "model", "speech")
             case CancelModel(work):
                 self._cancel(work, "model")
@@ -79,6 +86,7 @@ class Workers:
     def _clause(self, work: Work, text: str | None) -> None:
         """Hands a clause to the voice; None: that was the last. The first one opens the utterance."""
         if work not in self._clauses:
+            self._marks.mark(work.turn, Stage.FIRST_CLAUSE)
             self._clauses[work] = asyncio.Queue()
             self._spawn(work, "speech", self._speech(work, self._clauses[work]))
         self._clauses[work].put_nowait(text)
@@ -114,9 +122,11 @@ class Workers:
             reply = await client.request(recall, rid=work.turn, ttl_ms=RECALL_TTL_MS)
         except (CallError, CallCancelled) as error:
             log.warning("answering without memories: %s", error)
+            self._marks.mark(work.turn, Stage.RECALL_END)
             self._tell(self._conversation.recalled(work, [], (0, 0), time.monotonic_ns()))
             return
         assert isinstance(reply, Recalled)
+        self._marks.mark(work.turn, Stage.RECALL_END, arg=len(reply.memories))
         times = (reply.received_ns, reply.finished_ns)
         self._tell(self._conversation.recalled(work, reply.memories, times, time.monotonic_ns()))
 
@@ -125,6 +135,7 @@ class Workers:
         try:
             client = await self._peers["llm"].ready()
             request = Generate(messages=list(messages), max_tokens=self._settings.max_answer_tokens)
+            self._marks.mark(work.turn, Stage.MODEL_SENT)
             stream = client.open(request, rid=work.turn, ttl_ms=MODEL_TTL_MS)
             async for item, _ in stream:
                 assert isinstance(item, Token)
@@ -182,9 +193,9 @@ async def _send_clauses(stream: Stream, clauses: asyncio.Queue[str | None]) -> N
         log.debug("no more clauses go out: %s", error)
 
 
-def open_or_log(peer: Peer, body: Any, ttl_ms: int) -> None:
+def open_or_log(peer: Peer, body: Any, ttl_ms: int, rid: bytes | None = None) -> None:
     """Sends a request whose answer changes nothing. Order on the wire is the order of the calls."""
     try:
-        peer.client.open(body, ttl_ms=ttl_ms)
+        peer.client.open(body, rid=rid, ttl_ms=ttl_ms)
     except PeerGone as error:
         log.debug("%s not told: %s", peer.daemon, error)

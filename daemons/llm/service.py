@@ -13,6 +13,7 @@ from daemons.engines.base import EngineError, EngineInfo, LanguageModel, Prompt,
 from daemons.llm import core
 from daemons.llm.core import Answer, Line, Ticket
 from ipc.errors import CallCancelled, Code
+from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import Body, Generate, Generated, Result, Token
 from ipc.server import Call, Handler
 
@@ -32,8 +33,9 @@ class _Place:
 class LlmService:
     """Meets daemons.runtime.Service. `model` replaces the configured engine."""
 
-    def __init__(self, config: Config, model: LanguageModel | None = None) -> None:
+    def __init__(self, config: Config, model: LanguageModel | None = None, *, marks: Marker = NO_MARKS) -> None:
         self._settings = config.llm
+        self._marks = marks
         self._given = model
         self._line = Line()
         self._places: dict[Ticket, _Place] = {}
@@ -128,16 +130,21 @@ class LlmService:
 
     async def _answer(self, call: Call, body: Generate) -> Generated:
         answer = Answer(body.max_tokens)
-        first_token_ns = 0
+        read_ns = first_token_ns = 0
         usage = None
         prompt = Prompt([(m.role, m.content) for m in body.messages], body.max_tokens, body.temperature)
         async with aclosing(self._model.generate(prompt)) as stream:
             async for item in stream:
                 t_ns = time.monotonic_ns()
+                read_ns = read_ns or t_ns
                 if isinstance(item, Usage):
                     usage = item
+                    self._marks.mark(call.rid, Stage.PROMPT_TOKENS, read_ns, usage.prompt_tokens)
+                    self._marks.mark(call.rid, Stage.CACHED_TOKENS, read_ns, usage.cached_tokens)
                 elif text := answer.add(item):
-                    first_token_ns = first_token_ns or t_ns
+                    if not first_token_ns:
+                        first_token_ns = t_ns
+                        self._marks.mark(call.rid, Stage.FIRST_TOKEN, t_ns)
                     await call.send(Token(text=text, t_ns=t_ns))
                 if answer.full:
                     break

@@ -14,6 +14,7 @@ from daemons.memory import core
 from daemons.memory.faults import StoreError
 from daemons.memory.store import Store
 from daemons.memory.worker import Urgency, Worker
+from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import (
     Body,
     Forget,
@@ -49,8 +50,11 @@ class MemoryService:
         settings: config.Config,
         embedder: Callable[[], Embedder] | None = None,
         classifier: Callable[[Embedder], Classifier] | None = None,
+        *,
+        marks: Marker = NO_MARKS,
     ) -> None:
         self._settings = settings.memory
+        self._marks = marks
         self._make_embedder = embedder or self._minilm
         self._make_classifier = classifier or _importance
         self._store: Store | None = None
@@ -125,12 +129,14 @@ class MemoryService:
             self._engines, Urgency.KEEP, lambda: core.grade(fact, self._classifier.importance(body.heard))
         )
         if not core.keeps(fact, importance, self._settings.keep_importance, body.always):
+            self._marks.mark(call.rid, Stage.MEMORY_STORED)
             return Remembered(kept=False, id=0, importance=importance, text=fact.text)
         vector = await self._run(self._engines, Urgency.KEEP, lambda: self._embed(fact.text))
         key = core.same_key(fact.text)
         id_ = await self._run(
             self._writer, Urgency.KEEP, lambda: self._opened.store(fact.text, key, importance, time.time(), vector)
         )
+        self._marks.mark(call.rid, Stage.MEMORY_STORED, arg=id_)
         return Remembered(kept=True, id=id_, importance=importance, text=fact.text)
 
     async def _list(self, call: Call) -> Result:

@@ -18,7 +18,23 @@ from daemons.stt.worker import TranscriptWorker
 from ipc.audio import STT_RATE, read_wav, silence
 from ipc.errors import CallError, Code
 from ipc.ids import new_rid
-from ipc.messages import HOME, Audio, Body, Done, Down, Fed, Feed, InputLost, Listen, Mute, Result
+from ipc.marks import NO_MARKS, Marker, Stage
+from ipc.messages import (
+    HOME,
+    Audio,
+    Body,
+    Done,
+    Down,
+    Fed,
+    Feed,
+    InputLost,
+    Listen,
+    Mute,
+    Result,
+    TurnCandidate,
+    TurnFinal,
+    TurnResumed,
+)
 from ipc.server import Call, Handler
 
 KNOWN_CLIP = Path(__file__).with_name("known.wav")
@@ -45,12 +61,15 @@ class SttService:
         transcriber: Callable[[], Transcriber] | None = None,
         detector: Callable[[], VoiceDetector] | None = None,
         microphone: Callable[[], AudioIn] | None = None,
+        *,
+        marks: Marker = NO_MARKS,
     ) -> None:
         self._config = config.stt
         self._make_transcriber = transcriber or self._whisper
         self._make_detector = detector or self._webrtc
         self._make_input = microphone or self._configured_input()
         self.info = EngineInfo("faster-whisper", self._config.model, "")
+        self._marks = marks
         self._worker = TranscriptWorker()
         self._ears: dict[str, Ear] = {}
         self._listeners: set[asyncio.Queue[Down]] = set()
@@ -110,11 +129,24 @@ class SttService:
     # --- events ---
 
     def _emit(self, event: Down) -> None:
+        self._mark(event)
         for listener in list(self._listeners):
             try:
                 listener.put_nowait(event)
             except asyncio.QueueFull:
                 self._listeners.discard(listener)  # `_listen` ends its request
+
+    def _mark(self, event: Down) -> None:
+        """A final tells nothing new of its candidate's silence and text, only that the silence went on."""
+        match event:
+            case TurnCandidate():
+                self._marks.mark(event.turn, Stage.LAST_VOICED, event.last_voiced_ns, event.revision)
+                self._marks.mark(event.turn, Stage.ENDPOINT_CANDIDATE, event.endpoint_ns, event.revision)
+                self._marks.mark(event.turn, Stage.TRANSCRIPT, event.transcript_ns, event.revision)
+            case TurnFinal():
+                self._marks.mark(event.turn, Stage.ENDPOINT_CONFIRMED, event.endpoint_ns, event.revision)
+            case TurnResumed():
+                self._marks.mark(event.turn, Stage.RESUMED, event.t_ns, event.revision)
 
     def _input_changed(self, detail: str) -> None:
         self._emit(InputLost(conversation=HOME, detail=detail))
@@ -155,6 +187,7 @@ class SttService:
     def _mute(self, call: Call) -> Result:
         body: Mute = call.body
         if ear := self._ears.get(body.conversation):
+            self._marks.mark(call.rid, Stage.MUTED, body.from_ns, body.lease_ms)
             ear.mute(body.from_ns, body.lease_ms)
         return Done()
 

@@ -18,7 +18,20 @@ from daemons.tts.core import SpeakingCore
 from daemons.tts.outputs import RETRY_FIRST_S, HomeSpeaker, Port, open_output
 from daemons.tts.wire import WireSpeaker
 from ipc.errors import CallCancelled, CallError, Code
-from ipc.messages import HOME, Attach, Body, Clause, Down, Release, Result, Speak
+from ipc.marks import NO_MARKS, Marker, Stage
+from ipc.messages import (
+    HOME,
+    Attach,
+    Body,
+    Clause,
+    ClauseReady,
+    Down,
+    PlaybackDrained,
+    PlaybackStarted,
+    Release,
+    Result,
+    Speak,
+)
 from ipc.server import Call, Handler
 
 KNOWN_TEXT = "The voice is ready."
@@ -38,16 +51,20 @@ class TtsService:
         synthesizer: Callable[[], Synthesizer] | None = None,
         output: Callable[[str, int], AudioOut] = open_output,
         retry_first_s: float = RETRY_FIRST_S,
+        *,
+        marks: Marker = NO_MARKS,
     ) -> None:
         self._config = config.tts
         self._make_synthesizer = synthesizer or self._piper
         self._make_output = output
         self._retry_first_s = retry_first_s
+        self._marks = marks
         self.info = EngineInfo("piper", self._config.voice, "")
         self._synthesizer: Synthesizer | None = None
         self._home: HomeSpeaker | None = None
         self._wires: dict[str, WireSpeaker] = {}
         self._outcomes: dict[int, asyncio.Queue[_Outcome]] = {}
+        self._rids: dict[int, bytes] = {}
         self._turns: dict[str, bytes] = {}
         self._work: dict[int, asyncio.Task[None]] = {}
         self._numbers = itertools.count(1)
@@ -90,6 +107,7 @@ class TtsService:
             raise self._unheard(conversation)
         number = next(self._numbers)
         self._outcomes[number] = asyncio.Queue()
+        self._rids[number] = call.rid
         self._do(self._core.speak(number, conversation, call.body.hold))
         self._turns[conversation] = call.rid
         reader = asyncio.get_running_loop().create_task(self._read(call, number))
@@ -105,7 +123,7 @@ class TtsService:
             reader.cancel()
             self._do(self._core.cancel(number))
             self._work.pop(number, None)
-            del self._outcomes[number]
+            del self._outcomes[number], self._rids[number]
 
     async def _read(self, call: Call, number: int) -> None:
         try:
@@ -164,6 +182,7 @@ class TtsService:
 
     def _do(self, effects: list[do.Effect]) -> None:
         for effect in effects:
+            self._mark(effect)
             match effect:
                 case do.Play() | do.MarkEnd() | do.Flush():
                     self._sound(effect)
@@ -181,6 +200,17 @@ class TtsService:
                     self._outcomes[number].put_nowait(CallError(code, detail))
                 case do.Supersede(utterance=number):
                     self._outcomes[number].put_nowait(CallCancelled("a newer utterance has the conversation"))
+
+    def _mark(self, effect: do.Effect) -> None:
+        match effect:
+            case do.Synthesize(utterance=number, index=0):
+                self._marks.mark(self._rids[number], Stage.SYNTHESIS_START)
+            case do.Tell(utterance=number, item=ClauseReady(index=0, ready_ns=t_ns)):
+                self._marks.mark(self._rids[number], Stage.FIRST_AUDIO, t_ns)
+            case do.Tell(utterance=number, item=PlaybackStarted(t_ns=t_ns)):
+                self._marks.mark(self._rids[number], Stage.PLAYBACK_STARTED, t_ns)
+            case do.Tell(utterance=number, item=PlaybackDrained(t_ns=t_ns)):
+                self._marks.mark(self._rids[number], Stage.PLAYBACK_DRAINED, t_ns)
 
     def _sound(self, effect: do.Play | do.MarkEnd | do.Flush) -> None:
         port = self._port(effect.conversation)

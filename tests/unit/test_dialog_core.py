@@ -103,12 +103,12 @@ def test_a_turn_from_first_word_to_stored_memory() -> None:
     assert effects == [TellSaid(A, "Under the pot."), SpeakClause(work, "Under the pot.")]
     assert talk.phase is Phase.SPEAKING
     assert talk.clause_ready(work, 1112 * MS, 1200 * MS) == []
-    assert talk.playback_started(work, 1210 * MS, 1211 * MS) == [Mute(1210 * MS, MUTE_LEASE_MS)]
+    assert talk.playback_started(work, 1210 * MS, 1211 * MS) == [Mute(A, 1210 * MS, MUTE_LEASE_MS)]
     effects = talk.model_done(work, USAGE, 1300 * MS)
     assert effects == [TellSaid(A, "It"), SpeakClause(work, "It"), EndSpeech(work)]
     effects = talk.playback_drained(work, 2000 * MS)
     assert kinds(effects) == [Mute, Report, Store, ReadPrompt]
-    assert effects[0] == Mute(2000 * MS, 0)
+    assert effects[0] == Mute(A, 2000 * MS, 0)
     told = report(effects)
     assert (told.outcome, told.heard, told.said) == ("answered", "Where is the key?", "Under the pot. It")
     assert (told.first_audio_ms, told.memories, told.cached_tokens) == (710, 1, 7)
@@ -140,7 +140,7 @@ def test_a_revoked_revision_never_speaks_and_never_stores() -> None:
 def test_speech_that_began_before_the_first_sound_silences_the_answer() -> None:
     talk = conversation()
     work = sounding(talk)
-    assert talk.resumed(A, 0, 1205 * MS, 1300 * MS) == [CancelWork(work), Mute(1300 * MS, 0)]
+    assert talk.resumed(A, 0, 1205 * MS, 1300 * MS) == [CancelWork(work), Mute(A, 1300 * MS, 0)]
     assert talk.phase is Phase.HEARING
 
 
@@ -285,7 +285,7 @@ def test_a_lost_voice_ends_the_turn_in_print() -> None:
     talk = conversation()
     work = sounding(talk)
     effects = talk.speech_failed(work, "tts went away", 2 * S)
-    assert effects[:2] == [CancelWork(work), Mute(2 * S, 0)]
+    assert effects[:2] == [CancelWork(work), Mute(A, 2 * S, 0)]
     assert (report(effects).outcome, report(effects).said) == ("failed", "It is there.")
 
 
@@ -307,14 +307,14 @@ def test_a_new_stt_is_told_to_be_deaf_while_the_answer_sounds() -> None:
     talk = conversation()
     assert talk.hearing_back(0) == []
     sounding(talk)
-    assert talk.hearing_back(2 * S) == [Mute(2 * S, MUTE_LEASE_MS)]
+    assert talk.hearing_back(2 * S) == [Mute(A, 2 * S, MUTE_LEASE_MS)]
 
 
 def test_the_mute_is_renewed_before_it_runs_out() -> None:
     talk = conversation()
     sounding(talk)
     assert talk.tick(1300 * MS) == []
-    assert talk.tick(1211 * MS + MUTE_LEASE_MS * MS // 3) == [Mute(1211 * MS + MUTE_LEASE_MS * MS // 3, MUTE_LEASE_MS)]
+    assert talk.tick(1211 * MS + MUTE_LEASE_MS * MS // 3) == [Mute(A, 1211 * MS + MUTE_LEASE_MS * MS // 3, MUTE_LEASE_MS)]
 
 
 def test_a_caller_who_leaves_ends_his_turn_and_no_other() -> None:
@@ -323,7 +323,7 @@ def test_a_caller_who_leaves_ends_his_turn_and_no_other() -> None:
     work = sounding(talk)
     assert talk.cancel(B, 0) == []
     effects = talk.cancel(A, 2 * S)
-    assert effects[:2] == [CancelWork(work), Mute(2 * S, 0)]
+    assert effects[:2] == [CancelWork(work), Mute(A, 2 * S, 0)]
     assert report(effects).outcome == "cancelled"
 
 
