@@ -144,7 +144,7 @@ class AudioOut(Protocol):
         """The utterance is complete: `on_drained` is due when its last sample has sounded."""
 
     def flush(self) -> None:
-        """Forgets what has not sounded; silent within 50 ms. Once it returns, no callback comes of what was
+        """Forgets what has not sounded; silent within 100 ms. Once it returns, no callback comes of what was
         written before."""
 
     on_started: Callable[[int], None]

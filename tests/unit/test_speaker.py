@@ -107,7 +107,7 @@ def test_what_is_written_sounds_whole_without_a_gap_and_its_times_are_true(card:
     )
     assert [what for what, _ in told] == ["started", "drained", "now"] * 2
     sounds = sounding(recording.pcm)
-    assert [length for _, length in sounds] == pytest.approx([0.7, 0.3], abs=0.012)  # whole blocks of 220 samples
+    assert [length for _, length in sounds] == pytest.approx([0.7, 0.3], abs=0.005)
     first, second = (dict(told[n : n + 3]) for n in (0, 3))
     for times, (_, length) in zip((first, second), sounds, strict=True):
         assert (times["drained"] - times["started"]) / 1e9 == pytest.approx(length, abs=0.05)
