@@ -409,7 +409,7 @@ class Sound(Down, frozen=True):
     turn: Rid
     t_ns: Nanos  # playout time of the first sample
     sample_rate: Annotated[int, Meta(ge=8000, le=48000)]
-    last: bool = False  # the answer is complete; the payload may be empty
+    last: bool = False  # the answer ends with it, what is due later is void; the payload may be empty
 
 
 # --- dialog ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import wave
 from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ import pytest
 from daemons import config
 from daemons.engines.base import AudioOut, EngineError
 from daemons.engines.fakes_tts import FakeOut, FakeSynthesizer
-from daemons.tts import wire
+from daemons.tts import wire as tts_wire
 from daemons.tts.service import TtsService
 from ipc.client import Client, Stream
 from ipc.errors import CallCancelled, CallError, Code
@@ -239,7 +240,7 @@ def test_two_conversations_speak_at_once(tmp_path: Path) -> None:
 def test_a_client_that_does_not_read_is_given_up_and_stalls_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wire, "BEHIND_FRAMES", 15)
+    monkeypatch.setattr(tts_wire, "BEHIND_FRAMES", 15)
 
     async def run() -> None:
         async with fake_tts(tmp_path) as client:
@@ -335,6 +336,31 @@ def test_an_utterance_with_nothing_to_read_is_done_without_sound(tmp_path: Path)
             assert [type(item) for item in await items(stream)] == [ClauseReady, ClauseReady]
             result = await spoken(stream)
             assert (result.clauses, result.audio_ms) == (2, 0)
+
+    asyncio.run(run())
+
+
+def test_a_wav_file_as_output_gets_what_is_spoken(tmp_path: Path) -> None:
+    path = tmp_path / "spoken.wav"
+
+    async def run() -> int:
+        settings = config.Config(tts=config.Tts(output=str(path)))
+        async with fake_tts(tmp_path, settings=settings) as client:
+            return (await spoken(await speak(client, HOME, "For the record."))).audio_ms
+
+    audio_ms = asyncio.run(run())
+    with wave.open(str(path)) as file:
+        assert file.getnframes() * 1000 // file.getframerate() == audio_ms
+
+
+def test_a_wav_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    async def run() -> None:
+        settings = config.Config(tts=config.Tts(output=str(tmp_path / "missing" / "spoken.wav")))
+        async with fake_tts(tmp_path, settings=settings) as client:
+            assert (await status(client)).state == "degraded"
+            with pytest.raises(CallError, match=r"spoken\.wav cannot be written") as caught:
+                await (await speak(client, HOME, "For the record.")).result()
+            assert caught.value.code is Code.DEVICE_MISSING
 
     asyncio.run(run())
 
