@@ -437,7 +437,7 @@ class Ask(Request, frozen=True):
 
 
 class Delta(Down, frozen=True):
-    text: Text
+    text: Text  # the answer is all of them joined as they are
 
 
 class Say(Request, frozen=True):

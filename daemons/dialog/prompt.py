@@ -21,6 +21,7 @@ _EXAMPLES = (
     ("What is the capital of Italy?", "The capital of Italy is Rome."),
     (f"{_NOTES} The cat is called Misty.\nWhat is the cat called?", "The cat is called Misty."),
     ("Remember that the meeting is on Friday at three.", "I will remember that the meeting is on Friday at three."),
+    (f"{_NOTES} The meeting is on Friday at three.\nWhen is the meeting?", "The meeting is on Friday at three."),
 )
 _ASKS_FOR_TIME = re.compile(
     r"\b(time|date|day|month|year) is it\b|\bwhat(?:'s| is) the (time|date|day|month|year)\b"

@@ -224,13 +224,15 @@ class DialogService:
 
     async def _until_report(self, call: Call, conversation: Conversation, told: asyncio.Queue[Body]) -> TurnReport:
         """Passes on what is said, until the turn is over; a caller who leaves ends it."""
+        gap = ""
         try:
             while True:
                 item = await told.get()
                 if isinstance(item, TurnReport) and item.turn == call.rid:
                     return item
                 if isinstance(item, TurnSaid) and item.turn == call.rid and isinstance(call.body, messages.Ask):
-                    await call.send(messages.Delta(text=item.text))
+                    await call.send(messages.Delta(text=gap + item.text))
+                    gap = " "
         finally:
             self.act(conversation, conversation.cancel(call.rid, time.monotonic_ns()))
 

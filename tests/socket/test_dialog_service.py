@@ -201,7 +201,7 @@ def test_the_answer_streams_clause_by_clause(run: Run) -> None:
     async def scene(others: Others, client: Client) -> None:
         others.answer = ["One. ", "Two. "]
         stream = client.open(m.Ask(conversation="home", text="Count."))
-        assert [item async for item, _ in stream] == [m.Delta(text="One."), m.Delta(text="Two.")]
+        assert [item async for item, _ in stream] == [m.Delta(text="One."), m.Delta(text=" Two.")]
         assert isinstance(await stream.result(), m.Answered)
 
     run(scene)
