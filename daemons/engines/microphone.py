@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +10,8 @@ from typing import Any
 from daemons.engines import portaudio
 from daemons.engines.base import FRAME_MS, STT_RATE, EngineError, Frame
 from daemons.engines.framing import Framer
-from ipc.errors import Code
 
 log = logging.getLogger(__name__)
-
-_SILENT_S = 2.0
-"""A running device that gives nothing for this long is gone, whatever PortAudio says."""
 
 _LATENCY_MAX_S = 1.0
 """A claimed capture time further back than this is not believed."""
@@ -31,22 +26,18 @@ class Microphone:
         self.name = name
         self._wanted = name
         self._stream: Any = None
-        self._closing = threading.Event()
-        self._lost = threading.Lock()  # taken once, by whoever notices first
-        self._last_block = 0.0
         self._last_report = 0.0
 
     def start(self, on_frame: Callable[[Frame], None], on_lost: Callable[[EngineError], None]) -> None:
-        self._on_lost = on_lost
         with portaudio.opening():
-            self._open(on_frame)
-        threading.Thread(target=self._watch, name="microphone-watch", daemon=True).start()
+            self._open(on_frame, on_lost)
 
-    def _open(self, on_frame: Callable[[Frame], None]) -> None:
+    def _open(self, on_frame: Callable[[Frame], None], on_lost: Callable[[EngineError], None]) -> None:
         sounddevice = portaudio.load()
         portaudio.refresh(sounddevice)
         index, found = portaudio.find(sounddevice, "input", self._wanted)
         self.name = str(found["name"])
+        self._watch = portaudio.LossWatch("input", self.name, on_lost)
         try:
             rate = _rate(sounddevice, index, found)
             self._framer = Framer(rate, on_frame)
@@ -57,22 +48,22 @@ class Microphone:
                 channels=1,
                 dtype="int16",
                 callback=self._block,
-                finished_callback=self._finished,
+                finished_callback=self._watch.ended,
             )
-            self._last_block = time.monotonic()
             self._stream.start()
+            self._watch.start()
         except sounddevice.PortAudioError as error:
             raise portaudio.open_error("input", self.name, error) from None
 
     def close(self) -> None:
-        self._closing.set()
         if self._stream is not None:
+            self._watch.close()
             portaudio.close(self._stream)
 
     def _block(self, data: Any, _: int, times: Any, status: Any) -> None:
         """PortAudio's thread: a block of samples."""
         now_ns, now = time.monotonic_ns(), time.monotonic()
-        self._last_block = now
+        self._watch.alive()
         if status.input_overflow and now - self._last_report > _OVERFLOW_REPORT_S:
             self._last_report = now
             log.warning("the microphone lost samples: this machine is too busy")
@@ -82,20 +73,6 @@ class Microphone:
         if not shortest_s <= age_s <= _LATENCY_MAX_S:
             age_s = shortest_s
         self._framer.push(now_ns - int(age_s * 1e9), pcm)
-
-    def _finished(self) -> None:
-        """PortAudio's thread: the stream has ended, by `close` or because the device went away."""
-        self._report_lost()
-
-    def _watch(self) -> None:
-        while not self._closing.wait(_SILENT_S / 2):
-            if time.monotonic() - self._last_block > _SILENT_S:
-                self._report_lost()
-                return
-
-    def _report_lost(self) -> None:
-        if not self._closing.is_set() and self._lost.acquire(blocking=False):
-            self._on_lost(EngineError(Code.DEVICE_LOST, f"the microphone {self.name!r} went away: plug it in again"))
 
 
 def _rate(sounddevice: Any, index: int, found: dict[str, Any]) -> int:

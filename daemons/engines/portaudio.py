@@ -7,7 +7,8 @@ import ctypes
 import functools
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from daemons.engines.base import EngineError
@@ -19,6 +20,7 @@ _WORD: dict[Kind, str] = {"input": "microphone", "output": "speaker"}
 _DEVICE_UNAVAILABLE = -9985  # paDeviceUnavailable
 _PRIORITY = 5  # of 99: what sound servers take for themselves
 _HANG_S = 0.5
+_SILENT_S = 2.0  # a running device without a block for this long is gone, whatever PortAudio says
 _working = threading.Lock()  # a sound server that hangs keeps it until it goes on
 
 
@@ -94,6 +96,42 @@ def _ahead_of_others() -> Iterator[None]:
         yield
     finally:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
+class LossWatch:
+    """Notices that a running stream is gone: it ended, or gives no sign of life. Tells so once."""
+
+    def __init__(self, kind: Kind, name: str, on_lost: Callable[[EngineError], None]) -> None:
+        self._word = _WORD[kind]
+        self._name = name
+        self._on_lost = on_lost
+        self._told = threading.Lock()  # taken once, by whoever notices first
+        self._closing = threading.Event()
+        self._last_sign = time.monotonic()
+
+    def start(self) -> None:
+        """The stream runs from now on."""
+        threading.Thread(target=self._watch, name=f"{self._word}-watch", daemon=True).start()
+
+    def alive(self) -> None:
+        """To be called with each block of samples."""
+        self._last_sign = time.monotonic()
+
+    def ended(self) -> None:
+        """PortAudio's thread: the stream has ended, by `close` or because the device went away."""
+        if not self._closing.is_set() and self._told.acquire(blocking=False):
+            detail = f"the {self._word} {self._name!r} went away: plug it in again"
+            self._on_lost(EngineError(Code.DEVICE_LOST, detail))
+
+    def close(self) -> None:
+        """What ends from now on ends as it should."""
+        self._closing.set()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_SILENT_S / 2):
+            if time.monotonic() - self._last_sign > _SILENT_S:
+                self.ended()
+                return
 
 
 def open_error(kind: Kind, name: str, error: Exception) -> EngineError:

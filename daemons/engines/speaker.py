@@ -11,16 +11,12 @@ from typing import Any
 from daemons.engines import portaudio
 from daemons.engines.base import EngineError
 from daemons.engines.playqueue import PlayQueue
-from ipc.errors import Code
 
 BLOCK_MS = 20
 """One callback a block. Half of it would cost half as much again of a core, all day long, while nobody speaks."""
 
 LATENCY_S = 0.02
 """Asked of the device, which takes two blocks. With what a sound server adds, sound comes and goes 60 ms later."""
-
-_SILENT_S = 2.0
-"""A running device that takes nothing for this long is gone, whatever PortAudio says."""
 
 _LATENCY_MAX_S = 2.0
 """A claimed playout time further ahead than this is not believed."""
@@ -39,21 +35,17 @@ class Speaker:
         self._drains: deque[int] = deque()
         self._lock = threading.Lock()
         self._stream: Any = None
-        self._closing = threading.Event()
-        self._lost = threading.Lock()  # taken once, by whoever notices first
-        self._last_block = 0.0
 
     def start(self, on_lost: Callable[[EngineError], None]) -> None:
-        self._on_lost = on_lost
         with portaudio.opening():
-            self._open()
-        threading.Thread(target=self._watch, name="speaker-watch", daemon=True).start()
+            self._open(on_lost)
 
-    def _open(self) -> None:
+    def _open(self, on_lost: Callable[[EngineError], None]) -> None:
         sounddevice = portaudio.load()
         portaudio.refresh(sounddevice)
         index, found = portaudio.find(sounddevice, "output", self._wanted)
         self.name = str(found["name"])
+        self._watch = portaudio.LossWatch("output", self.name, on_lost)
         try:
             self._stream = sounddevice.RawOutputStream(
                 samplerate=self.sample_rate,
@@ -63,10 +55,10 @@ class Speaker:
                 dtype="int16",
                 latency=LATENCY_S,
                 callback=self._fill,
-                finished_callback=self._finished,
+                finished_callback=self._watch.ended,
             )
-            self._last_block = time.monotonic()
             self._stream.start()
+            self._watch.start()
         except sounddevice.PortAudioError as error:
             if self._stream is not None:
                 self._stream.close(ignore_errors=True)
@@ -86,15 +78,15 @@ class Speaker:
             self._drains.clear()
 
     def close(self) -> None:
-        self._closing.set()
         if self._stream is not None:
+            self._watch.close()
             portaudio.close(self._stream)
 
     def _fill(self, out: Any, _: int, times: Any, __: Any) -> None:
         """PortAudio's thread: a block of samples is due. The callbacks are called under the lock, so that none
         of an utterance comes after the `flush` that ended it."""
         now_ns = time.monotonic_ns()
-        self._last_block = now_ns / 1e9
+        self._watch.alive()
         ahead_s = times.outputBufferDacTime - times.currentTime
         if not 0 < ahead_s <= _LATENCY_MAX_S:
             ahead_s = self._stream.latency
@@ -114,17 +106,3 @@ class Speaker:
 
     def _at(self, sounds_ns: int, offset: int) -> int:
         return sounds_ns + offset // 2 * 1_000_000_000 // self.sample_rate
-
-    def _finished(self) -> None:
-        """PortAudio's thread: the stream has ended, by `close` or because the device went away."""
-        self._report_lost()
-
-    def _watch(self) -> None:
-        while not self._closing.wait(_SILENT_S / 2):
-            if time.monotonic() - self._last_block > _SILENT_S:
-                self._report_lost()
-                return
-
-    def _report_lost(self) -> None:
-        if not self._closing.is_set() and self._lost.acquire(blocking=False):
-            self._on_lost(EngineError(Code.DEVICE_LOST, f"the speaker {self.name!r} went away: plug it in again"))

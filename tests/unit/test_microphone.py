@@ -182,7 +182,7 @@ def test_a_device_that_goes_away_is_told_once(module: FakeSounddevice) -> None:
 
 
 def test_a_device_that_falls_silent_has_gone_away(module: FakeSounddevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(microphone, "_SILENT_S", 0.1)
+    monkeypatch.setattr(portaudio, "_SILENT_S", 0.1)
     source, _, lost = opened(module)
     assert lost.get(timeout=10).code is Code.DEVICE_LOST
     source.close()
