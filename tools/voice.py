@@ -48,7 +48,7 @@ class WireMicrophone:
 class Reply:
     """The sound of one answer."""
 
-    sample_rate: int = 0
+    sample_rate: int
     pcm: bytearray = field(default_factory=bytearray)
     complete: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -72,8 +72,10 @@ class WireSpeaker:
         """Until cancelled. Raises what ends the request."""
         async for item, payload in self._tts.open(Attach(conversation=self._conversation)):
             if isinstance(item, Sound):
-                reply = self.replies.setdefault(item.turn, Reply())
-                reply.sample_rate = item.sample_rate
+                reply = self.replies.get(item.turn)
+                if reply is None or reply.complete.is_set():
+                    # Another revision of the turn: what was flushed before it is void.
+                    reply = self.replies[item.turn] = Reply(item.sample_rate)
                 reply.pcm += payload
                 if item.last:
                     reply.complete.set()
