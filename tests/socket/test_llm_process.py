@@ -61,6 +61,27 @@ def test_from_start_to_end(tmp_path: Path) -> None:
         assert "engine ollama: a running Ollama has llama3.2:3b" in log
 
 
+def test_a_trace_that_cannot_be_kept_is_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "trace").write_text("a file in the way")
+
+    async def talk() -> None:
+        async with asyncio.timeout(60), Client("llm", "test", folder=tmp_path / "run") as client:
+            await client.wait_connected(60)
+            while (await report(client)).state == "loading":
+                pass
+            await client.request(Generate(messages=[ChatMessage(role="user", content="Well?")], max_tokens=0))
+
+    settings = {"TIMMY_STATE": str(tmp_path / "state")}
+    with FakeOllama() as server, daemon(tmp_path, TIMMY_LLM_OLLAMA_URL=server.url, **settings) as process:
+        asyncio.run(talk())
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=20)
+        assert process.returncode == EXIT_OK
+        assert log.count("trace marks cannot be kept in") == 1
+        assert "Traceback" not in log
+
+
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
