@@ -16,6 +16,7 @@ from typing import Self
 from ipc import codec, limits
 from ipc.channel import Channel, Transmit
 from ipc.codec import Message
+from ipc.deadlines import Deadlines
 from ipc.endpoints import runtime_dir
 from ipc.errors import (
     CallCancelled,
@@ -33,7 +34,7 @@ from ipc.transport import ClientTransport, ZmqClientTransport
 
 log = logging.getLogger(__name__)
 
-_LAST_WORD_S = 0.25
+_LAST_WORD_NS = 250_000_000
 """How much longer than its deadline a request waits: the server's own `error: deadline` tells more."""
 
 
@@ -43,8 +44,6 @@ class Stream(Channel):
     def __init__(self, session: Session, exchange: Exchange, transmit: Transmit, marks: Marker = NO_MARKS) -> None:
         super().__init__(session, exchange, transmit, marks)
         self._result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        # A failure nobody asks for is no accident: whoever drops a stream is not interested in its end.
-        self._result.add_done_callback(lambda future: future.cancelled() or future.exception())
 
     def end(self) -> None:
         """No more items from this side. After the request's own end it does nothing: `result` tells of that."""
@@ -78,6 +77,7 @@ class Stream(Channel):
         super().fail(reason)
         if not self._result.done():
             self._result.set_exception(reason)
+            self._result.exception()  # seen: whoever drops a stream is not interested in its end
 
 
 class Client:
@@ -100,7 +100,6 @@ class Client:
         self._marks = marks
         self._session = Session(Side.CLIENT)
         self._streams: dict[Exchange, Stream] = {}
-        self._timers: dict[Exchange, asyncio.TimerHandle] = {}
         self._ready = asyncio.Event()
         self._wired = False
         self._last_heard_ns = 0
@@ -112,6 +111,7 @@ class Client:
     async def start(self) -> Self:
         """Begins to connect. Returns at once; requests wait for the connection."""
         self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines()
         self._transport.start(self._up, self._down, self._arrived)
         self._ticker = self._loop.call_later(limits.PING_INTERVAL_S, self._tick)
         return self
@@ -121,6 +121,7 @@ class Client:
         if self._ticker.cancelled():
             return
         self._ticker.cancel()
+        self._deadlines.close()
         for stream in list(self._streams.values()):
             stream.cancel("the caller is leaving")
         self._ready.clear()
@@ -182,7 +183,7 @@ class Client:
         stream.mark(Stage.SENT, now_ns)
         self._streams[exchange] = stream
         if ttl_ms:
-            self._timers[exchange] = self._loop.call_later(ttl_ms / 1000 + _LAST_WORD_S, self._expire, exchange)
+            self._deadlines.add(exchange, exchange.deadline_ns + _LAST_WORD_NS, partial(self._expire, exchange))
         return stream
 
     # --- the connection ---
@@ -305,8 +306,6 @@ class Client:
     def _forget(self, exchange: Exchange) -> None:
         if self._streams.pop(exchange, None) is self._ping:
             self._ping = None
-        if timer := self._timers.pop(exchange, None):
-            timer.cancel()
 
     def _send(self, message: Message) -> bool:
         return self._transport.send(codec.encode(message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import time
@@ -14,6 +15,7 @@ from typing import Any
 from ipc import codec, limits
 from ipc.channel import Channel, Transmit
 from ipc.codec import Message
+from ipc.deadlines import Deadlines
 from ipc.errors import CallCancelled, CallError, Code, LocalProtocolError, RemoteProtocolError, TimmyError
 from ipc.ids import BOOT_ID
 from ipc.marks import NO_MARKS, Marker, Stage
@@ -71,8 +73,7 @@ Handler = Callable[[Call], Awaitable[Result] | Result]
 class _Peer:
     session: Session = field(default_factory=lambda: Session(Side.SERVER))
     calls: dict[Exchange, Call] = field(default_factory=dict)
-    tasks: dict[Exchange, asyncio.Future[Result]] = field(default_factory=dict)
-    timers: dict[Exchange, asyncio.TimerHandle] = field(default_factory=dict)
+    tasks: dict[Exchange, asyncio.Task[None]] = field(default_factory=dict)
     greeted: bool = False
     last_seen_ns: int = 0
 
@@ -99,11 +100,12 @@ class Server:
             **handlers,
         }
         self._peers: dict[bytes, _Peer] = {}
-        self._running: set[asyncio.Future[Result]] = set()
+        self._running: set[asyncio.Task[None]] = set()
         self._stopping = False
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines()
         self._transport.start(self._arrived)
         self._sweeper = self._loop.call_later(limits.CLIENT_SILENCE_S / 2, self._sweep)
 
@@ -113,6 +115,7 @@ class Server:
             return
         self._stopping = True
         self._sweeper.cancel()
+        self._deadlines.close()
         for peer in self._peers.values():
             for exchange in list(peer.calls):
                 self._end(peer, exchange, self._going())
@@ -197,35 +200,37 @@ class Server:
         if not isinstance(outcome, Awaitable):
             self._finish(peer, exchange, self._checked(outcome))
             return
-        # The handler itself is the task: one around it, cancelled before its start, would never await it.
-        task = asyncio.ensure_future(outcome)
+        task = self._loop.create_task(self._run(peer, exchange, outcome))
         peer.tasks[exchange] = task
         self._running.add(task)
-        task.add_done_callback(partial(self._ended, peer, exchange))
+        task.add_done_callback(partial(self._ended, outcome))
         if exchange.deadline_ns:
-            delay = (exchange.deadline_ns - time.monotonic_ns()) / 1e9
-            peer.timers[exchange] = self._loop.call_later(delay, self._late, peer, exchange, message)
+            self._deadlines.add(exchange, exchange.deadline_ns, partial(self._late, peer, exchange, message))
 
     def _late(self, peer: _Peer, exchange: Exchange, request: Message) -> None:
         detail = f"{request.body.type_name()} took longer than {request.ttl_ms} ms"
         self._end(peer, exchange, Error(code=Code.DEADLINE, detail=detail))
 
-    def _ended(self, peer: _Peer, exchange: Exchange, task: asyncio.Future[Result]) -> None:
-        self._running.discard(task)
-        if task.cancelled():
-            terminal: Body = Cancelled(reason="cancelled")
-        elif error := task.exception():
+    async def _run(self, peer: _Peer, exchange: Exchange, outcome: Awaitable[Result]) -> None:
+        try:
+            terminal = self._checked(await outcome)
+        except asyncio.CancelledError:
+            terminal = Cancelled(reason="cancelled")
+        except Exception as error:
             terminal = self._failure(error)
-        else:
-            terminal = self._checked(task.result())
         self._finish(peer, exchange, terminal)
+
+    def _ended(self, outcome: Awaitable[Result], task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if inspect.iscoroutine(outcome):
+            outcome.close()  # a task that is cancelled before it began has never awaited it
 
     def _checked(self, outcome: object) -> Body:
         if isinstance(outcome, Result):
             return outcome
         return self._failure(TypeError(f"a handler returned {type(outcome).__name__}, not a result"))
 
-    def _failure(self, error: BaseException) -> Body:
+    def _failure(self, error: Exception) -> Body:
         if isinstance(error, CallCancelled):
             return Cancelled(reason=str(error)[: limits.NAME_MAX_CHARS])
         if isinstance(error, CallError):
@@ -255,8 +260,6 @@ class Server:
         """Sends the terminal, if none was sent yet, and forgets the request."""
         call = peer.calls.pop(exchange, None)
         peer.tasks.pop(exchange, None)
-        if timer := peer.timers.pop(exchange, None):
-            timer.cancel()
         if call is not None and not exchange.closed:
             call.finish(terminal)
 

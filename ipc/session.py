@@ -8,9 +8,9 @@ higher epoch supersedes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import IntEnum, auto
 
 from ipc import limits
 from ipc.codec import Message
@@ -18,7 +18,7 @@ from ipc.errors import Code, LocalProtocolError, RemoteProtocolError
 from ipc.messages import Body, CreditGrant, Kind
 
 
-class State(Enum):
+class State(IntEnum):
     """Where a request stands."""
 
     IDLE = auto()
@@ -28,7 +28,7 @@ class State(Enum):
     CLOSED = auto()  # the terminal was sent: nothing follows it
 
 
-class Side(Enum):
+class Side(IntEnum):
     CLIENT = auto()
     SERVER = auto()
 
@@ -93,7 +93,8 @@ class Session:
     side: Side
     late: int = 0
     _epoch: int = 0
-    _exchanges: OrderedDict[bytes, Exchange] = field(default_factory=OrderedDict)
+    _exchanges: dict[bytes, Exchange] = field(default_factory=dict)
+    _ended: deque[Exchange] = field(default_factory=deque)
     _open: set[Exchange] = field(default_factory=set)
 
     @property
@@ -204,16 +205,18 @@ class Session:
         credit = message.body.CREDIT
         exchange = Exchange(message.rid, message.epoch, deadline, send_credit=credit, receive_credit=credit)
         self._exchanges[message.rid] = exchange
-        self._exchanges.move_to_end(message.rid)
         self._open.add(exchange)
-        while len(self._exchanges) - len(self._open) > limits.REMEMBERED_RIDS:
-            del self._exchanges[next(rid for rid, known in self._exchanges.items() if known.closed)]
         return exchange
 
     def _move(self, exchange: Exchange, state: State) -> None:
         exchange.state = state
-        if state is State.CLOSED:
-            self._open.discard(exchange)
+        if state is State.CLOSED and exchange in self._open:
+            self._open.remove(exchange)
+            self._ended.append(exchange)
+            if len(self._ended) > limits.REMEMBERED_RIDS:
+                oldest = self._ended.popleft()
+                if self._exchanges.get(oldest.rid) is oldest:
+                    del self._exchanges[oldest.rid]
 
     @staticmethod
     def _wrong(message: Message, detail: str, code: Code = Code.BAD_MESSAGE) -> RemoteProtocolError:

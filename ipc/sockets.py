@@ -95,31 +95,42 @@ class Reader:
         self._loop = asyncio.get_running_loop()
         self._fd = int(socket.getsockopt(zmq.FD))
         self._scheduled: asyncio.Handle | None = None
+        self._draining = False
         self._loop.add_reader(self._fd, self._drain)
         self.sent()
 
     def sent(self) -> None:
         """To be called after each send: the edge may have been consumed by it."""
-        if self._scheduled is None and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if self._scheduled is None and not self._draining and self._readable():
             self._scheduled = self._loop.call_soon(self._drain)
+
+    def _readable(self) -> bool:
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def _drain(self) -> None:
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
+        # What is sent meanwhile need not look: this does, after each message.
+        self._draining = True
         for _ in range(_BATCH):
-            if self._socket.closed:
+            if not self._take():
+                self._draining = False
                 return
-            try:
-                frames = receive_bounded(self._socket, self._frames_max)
-            except zmq.Again:
-                return
-            try:
-                self._on_message(frames)
-            except Exception:
-                log.exception("a message could not be dealt with")
-        if not self._socket.closed:
-            self.sent()
+        self._draining = False
+        self.sent()
+
+    def _take(self) -> bool:
+        """Deals with one message; whether another waits."""
+        try:
+            frames = receive_bounded(self._socket, self._frames_max)
+        except zmq.Again:
+            return False
+        try:
+            self._on_message(frames)
+        except Exception:
+            log.exception("a message could not be dealt with")
+        return not self._socket.closed and self._readable()
 
     def close(self) -> None:
         self._loop.remove_reader(self._fd)

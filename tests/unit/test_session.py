@@ -261,6 +261,22 @@ def test_what_nobody_knows_is_late() -> None:
         assert session.late == 1
 
 
+def test_the_newest_request_of_a_rid_is_remembered_when_older_ones_are_forgotten() -> None:
+    server = Session(Side.SERVER)
+
+    def one(rid: bytes, epoch: int) -> Exchange | None:
+        exchange, _ = server.receive(Message(rid, 0, epoch, 0, Ping()), 0)
+        if exchange is not None:
+            server.end(exchange)
+        return exchange
+
+    assert one(RID, 1)
+    for number in range(1, limits.REMEMBERED_RIDS):
+        assert one(number.to_bytes(16, "big"), 1)
+    assert one(RID, 2), "the first one is forgotten now"
+    assert one(RID, 2) is None, "the second is not"
+
+
 def test_memory_is_bounded_however_many_requests_there_were() -> None:
     client, server = Session(Side.CLIENT), Session(Side.SERVER)
     kept_open = client.opened(client.new_request(Ping(), b"k" * 16, 0), 0)
