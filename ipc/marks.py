@@ -164,7 +164,7 @@ class Marks(Marker):
 
 
 class _File:
-    """The file that is being written. It is made with the first block."""
+    """The file that is being written. It is made with the first block, and bears its name once it has a header."""
 
     def __init__(self, daemon: str, directory: Path) -> None:
         self._daemon = daemon
@@ -198,11 +198,18 @@ class _File:
         _make_room(self._directory)
         monotonic_ns, realtime_ns = time.monotonic_ns(), time.time_ns()
         path = self._directory / f"{realtime_ns:020d}-{self._daemon}{SUFFIX}"
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fresh = path.with_suffix(".new")
+        self._fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = 0
         stages = {int(stage): stage.name.lower() for stage in Stage}
         header = Header(FORMAT_VERSION, self._daemon, BOOT_ID, os.getpid(), monotonic_ns, realtime_ns, stages)
-        self._append(MAGIC + _framed(msgspec.msgpack.encode(header)))
+        try:
+            self._append(MAGIC + _framed(msgspec.msgpack.encode(header)))
+            fresh.rename(path)
+        except OSError:
+            self.close()
+            fresh.unlink(missing_ok=True)
+            raise
 
     def _append(self, data: bytes) -> None:
         try:

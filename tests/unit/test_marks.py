@@ -173,6 +173,20 @@ def test_a_disk_that_fills_up_leaves_no_half_block(tmp_path: Path, monkeypatch: 
     assert (trace.marks, trace.lost, trace.damage) == (before + after, 4, "")
 
 
+def test_a_disk_too_full_for_a_header_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Marks("llm", tmp_path)
+    with monkeypatch.context() as full:
+        real = os.write
+        full.setattr(os, "write", lambda fd, data: real(fd, data[:20]))
+        kept.mark(RID, Stage.SENT, 1)
+        kept._drain()
+    assert list(tmp_path.iterdir()) == []
+    kept.mark(RID, Stage.SENT, 2)
+    kept.close()
+    (trace,) = everything(tmp_path)
+    assert ([mark.t_ns for mark in trace.marks], trace.lost) == ([2], 1)
+
+
 def test_a_file_that_was_removed_is_followed_by_another(tmp_path: Path) -> None:
     kept = Marks("llm", tmp_path)
     kept.mark(RID, Stage.SENT, 1)
