@@ -38,7 +38,7 @@ check: $(TESTABLE) models
 	$(BIN)/python -m pytest --cov=ipc --cov=daemons --cov=tools --cov-report=term:skip-covered $(PYTEST)
 	$(BIN)/python -m coverage report --include='daemons/*/core.py,ipc/codec.py,ipc/messages.py,ipc/session.py' --fail-under=100
 
-bench: models
+bench: $(TESTABLE) models
 	@$(BIN)/timmy bench
 
 # A virtual environment is made once and brought up to date when what it is made of changes.
