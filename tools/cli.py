@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "chat": Lazy("tools.ask", "chat", "Converse by keyboard."),
     "models": Lazy("tools.models", "models", "List, fetch and check models."),
     "config": Lazy("tools.settings", "config", "Show or check the configuration."),
+    "bench": Lazy("tools.bench", "bench", "Measure it."),
     "completion": Lazy("tools.completion", "completion", "Print a script that completes commands in a shell."),
 }
 
@@ -45,11 +46,13 @@ COMMANDS: Mapping[str, Lazy] = {
 class LazyGroup(click.Group):
     """A group of commands that are imported when one is used."""
 
+    lazy = COMMANDS
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self.lazy)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        lazy = COMMANDS.get(name)
+        lazy = self.lazy.get(name)
         if lazy is None:
             return None
         command = getattr(importlib.import_module(lazy.module), lazy.attribute)
@@ -58,7 +61,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, lazy.help) for name, lazy in COMMANDS.items()])
+            formatter.write_dl([(name, lazy.help) for name, lazy in self.lazy.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -1,0 +1,33 @@
+"""`timmy bench`: the figures. Each benchmark is imported when it is run."""
+
+from __future__ import annotations
+
+import click
+
+from tools.cli import Lazy, LazyGroup
+
+BENCHES = {
+    "ipc": Lazy("tools.bench.ipc", "ipc", "One question and its answer between two processes."),
+    "turn": Lazy("tools.bench.turn", "turn", "From the last voiced sample to the first audible one."),
+    "idle": Lazy("tools.bench.idle", "idle", "What the daemons cost while nobody speaks."),
+    "start": Lazy("tools.bench.start", "start", "How long programs and daemons take to start."),
+}
+
+
+class _Benches(LazyGroup):
+    lazy = BENCHES
+
+
+@click.group(cls=_Benches, invoke_without_command=True)
+@click.pass_context
+def bench(context: click.Context) -> None:
+    """Measure. Without a name, all of it, one after the other.
+
+    \b
+    timmy bench ipc --json
+    """
+    if context.invoked_subcommand is None:
+        for name in BENCHES:
+            command = context.command.get_command(context, name)  # type: ignore[attr-defined]
+            click.echo(f"--- {name}: {BENCHES[name].help}")
+            context.invoke(command)
