@@ -102,7 +102,8 @@ class Channel:
 
     def mark(self, stage: Stage, t_ns: int) -> None:
         """The request or its terminal left, or has come."""
-        self._marks.mark(self.rid, stage, t_ns, self.epoch)
+        if self._marks is not NO_MARKS:
+            self._marks.mark(self._exchange.rid, stage, t_ns, self._exchange.epoch)
 
     def deliver(self, item: Body, payload: bytes) -> None:
         self._inbox.append((item, payload))

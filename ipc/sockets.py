@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ _SERVER = {
 _BATCH = 64
 """Messages read before other callbacks of the loop get their turn."""
 
+# As plain numbers: what pyzmq has are enums, and each `|` or `&` of those costs as much as a send.
+_NOW = int(zmq.DONTWAIT)
+_MORE = int(zmq.DONTWAIT) | int(zmq.SNDMORE)
+_READABLE = int(zmq.POLLIN)
+
 
 def _new(context: Context, kind: int, options: dict[Any, int]) -> Socket:
     socket = context.socket(kind)
@@ -72,13 +77,24 @@ def dealer(context: Context) -> Socket:
 def receive_bounded(socket: Socket, frames_max: int) -> list[bytes]:
     """The next message, at most `frames_max` + 1 frames of it kept: a multipart of any size costs no memory.
     Raises zmq.Again when there is none."""
-    part = socket.recv(zmq.DONTWAIT, copy=False)
+    part = socket.recv(_NOW, copy=False)
     frames = [part.bytes]
     while part.more:
-        part = socket.recv(zmq.DONTWAIT, copy=False)
+        part = socket.recv(_NOW, copy=False)
         if len(frames) <= frames_max:
             frames.append(part.bytes)
     return frames
+
+
+def send_now(socket: Socket, frames: Sequence[bytes]) -> bool:
+    """Sends a message of several frames; False: the peer is not there, or does not read. Never blocks."""
+    try:
+        for frame in frames[:-1]:
+            socket.send(frame, _MORE)
+        socket.send(frames[-1], _NOW)
+    except zmq.ZMQError:
+        return False
+    return True
 
 
 class Reader:
@@ -105,7 +121,7 @@ class Reader:
             self._scheduled = self._loop.call_soon(self._drain)
 
     def _readable(self) -> bool:
-        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE)
 
     def _drain(self) -> None:
         if self._scheduled is not None:

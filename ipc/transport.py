@@ -17,7 +17,7 @@ from ipc import limits
 from ipc.endpoints import Lock, claim_folder, observer_path, socket_path
 from ipc.errors import EndpointError
 from ipc.security import Gatekeeper
-from ipc.sockets import Context, Reader, dealer, publisher, router
+from ipc.sockets import Context, Reader, dealer, publisher, router, send_now
 
 Frames = Sequence[bytes]
 OnPeerFrames = Callable[[bytes, list[bytes]], None]
@@ -82,15 +82,13 @@ class ZmqServerTransport:
             self.observers = max(0, self.observers - 1)
 
     def send(self, peer: bytes, frames: Frames) -> bool:
-        try:
-            self._router.send_multipart([peer, *frames], zmq.DONTWAIT, copy=True)
-        except zmq.ZMQError:
-            return False
-        self._reader.sent()
-        return True
+        left = send_now(self._router, [peer, *frames])
+        if left:
+            self._reader.sent()
+        return left
 
     def publish(self, topic: bytes, frames: Frames) -> None:
-        self._publisher.send_multipart([topic, *frames], zmq.DONTWAIT)
+        send_now(self._publisher, [topic, *frames])
         self._subscriptions.sent()
 
     def close(self) -> None:
@@ -130,12 +128,10 @@ class ZmqClientTransport:
             self._on_up()
 
     def send(self, frames: Frames) -> bool:
-        try:
-            self._socket.send_multipart(frames, zmq.DONTWAIT, copy=True)
-        except zmq.ZMQError:
-            return False
-        self._reader.sent()
-        return True
+        left = send_now(self._socket, frames)
+        if left:
+            self._reader.sent()
+        return left
 
     def close(self) -> None:
         self._events.close()
