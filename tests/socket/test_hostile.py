@@ -111,9 +111,13 @@ def test_three_hundred_hostile_connections_at_once(sockets: Wire) -> None:
 async def _send_parts(raw: RawClient, count: int, part: bytes) -> None:
     """One multipart message, and the answer to a ping after it."""
     sender = raw._transport._socket  # type: ignore[attr-defined]
-    for _ in range(count - 1):
-        await asyncio.to_thread(sender.send, part, zmq.SNDMORE)
-    await asyncio.to_thread(sender.send, part)
+
+    def send() -> None:
+        for _ in range(count - 1):
+            sender.send(part, zmq.SNDMORE)
+        sender.send(part)
+
+    await asyncio.to_thread(send)
     rid = new_rid()
     raw.say(rid, Ping())
     (answer,) = await raw.answers(rid)
