@@ -192,11 +192,12 @@ _NEEDED: dict[ModelKind, tuple[str, ...]] = {
 }
 
 
-def resolve(kind: ModelKind, name: str, cache: Path | None = None) -> Path:
+def resolve(kind: ModelKind, name: str, cache: Path | None = None, *, sums: bool = False) -> Path:
     """Where the model lies: a folder (stt, embedding), a .gguf (llm) or an .onnx (tts, its .json beside it).
 
     `name` is one of the catalogue, a usual id (Whisper size, Hugging Face id, Piper voice, "owner/repo/x.gguf")
-    or a path. Sizes are checked, sums are not. Raises EngineError(MODEL_MISSING | MODEL_DAMAGED).
+    or a path. Sizes are checked; with `sums` also the SHA-256 of what is in the catalogue, at 1 ms a MB: damage
+    may pass a known-answer check, or end the process. Raises EngineError(MODEL_MISSING | MODEL_DAMAGED).
     """
     model = MODELS.get(name)
     if model is None and (given := Path(name).expanduser()).exists():
@@ -206,7 +207,7 @@ def resolve(kind: ModelKind, name: str, cache: Path | None = None) -> Path:
     folder = model_folder(name, cache)
     if not folder.is_dir() or not model_files(name, cache):
         raise model_missing(name, _missing_hint(kind, name))
-    for fault in faults(name, cache):
+    for fault in faults(name, cache, sums=sums and model is not None):
         raise EngineError(Code.MODEL_DAMAGED, f"model {name!r}: {fault}; fetch it again: timmy models pull {name}")
     main = model.main if model else _main(kind, name)
     return _shaped(kind, folder / main, f"model {name!r}")

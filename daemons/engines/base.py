@@ -1,6 +1,7 @@
 """What a daemon asks of its engine. Real engines and the fakes in fakes.py meet the same contracts.
 
-An engine raises EngineError for everything that can be expected to go wrong. Nothing here imports a
+An engine raises EngineError for everything that can be expected to go wrong, and ConfigError when it cannot be
+made as it is configured. Nothing here imports a
 machine-learning or audio package; the engines do, when they are made.
 """
 

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from daemons.catalogue import MODELS, faults, resolve
+from daemons.catalogue import resolve
 from daemons.config import Device
 from daemons.engines.base import EngineError, EngineInfo, Prompt, Usage
-from ipc.errors import Code
+from ipc.errors import Code, ConfigError
 
 _CPU_BATCH = 16
 """Prompt tokens between two looks at whether the answer is still wanted: about 75 ms of two cores. Larger ones
@@ -40,10 +40,7 @@ class LlamaModel:
     """
 
     def __init__(self, model: str, device: Device = "auto", threads: int = 0, context_tokens: int = 4096) -> None:
-        path = resolve("llm", model)
-        if model in MODELS:
-            for fault in faults(model, sums=True):  # some damage ends the process instead of raising
-                raise EngineError(Code.MODEL_DAMAGED, f"model {model!r}: {fault}; timmy models pull {model}")
+        path = resolve("llm", model, sums=True)
         library = _library()
         gpu = _gpu(library, device)
         params = library.CommonParams()
@@ -175,10 +172,9 @@ def _gpu(library: Any, device: Device) -> str:
     if found:
         return f"{found[0]['name']} {found[0]['description']}"[:64]
     if device == "cuda":
-        raise EngineError(
-            Code.ENGINE_FAILED,
+        raise ConfigError(
             "no CUDA device for llama.cpp (it needs a driver and xllamacpp's CUDA wheel): "
-            "set llm.device to 'auto' or 'cpu'",
+            "set llm.device to 'auto' or 'cpu'"
         )
     return ""
 

@@ -30,14 +30,15 @@ class MiniLm:
     """
 
     def __init__(self, model: str = "minilm", threads: int = 1) -> None:
-        folder = resolve("embedding", model)
+        folder = resolve("embedding", model, sums=True)
         try:
             self._session = _session(str(folder / "model.onnx"), threads)
             self._tokenizer = _tokenizer(str(folder / "tokenizer.json"))
         except Exception as error:  # both libraries raise plain Exception for a file that they cannot parse
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise EngineError(
-                Code.MODEL_DAMAGED, f"embedding model {model!r} cannot be loaded ({reason}); fetch it again"
+                Code.MODEL_DAMAGED,
+                f"embedding model {model!r} cannot be loaded ({reason}); fetch it again: timmy models pull {model}",
             ) from None
         self.info = EngineInfo("onnxruntime", model, "cpu int8")
         self._wanted = {entry.name for entry in self._session.get_inputs()}

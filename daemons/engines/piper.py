@@ -34,7 +34,7 @@ from daemons.engines.piper_pipe import (
     pack,
 )
 from daemons.speakable import portions, speakable
-from ipc.errors import Code
+from ipc.errors import Code, ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class PiperSynthesizer:
     """
 
     def __init__(self, voice: str, device: str = "auto", threads: int = 2) -> None:
-        self._path = catalogue.resolve("tts", voice)
+        self._path = catalogue.resolve("tts", voice, sums=True)
         self.sample_rate = _sample_rate(self._path)
         self.info = EngineInfo("piper", voice, device)
         self._arguments = (str(self._path), device, str(threads))
@@ -64,7 +64,8 @@ class PiperSynthesizer:
         self._revival: asyncio.Task[None] | None = None
 
     async def load(self) -> None:
-        """Starts the process and waits until it is warm. Raises EngineError(MODEL_DAMAGED | ENGINE_FAILED)."""
+        """Starts the process and waits until it is warm. Raises EngineError(MODEL_DAMAGED | ENGINE_FAILED) and
+        ConfigError."""
         async with self._turn:
             await self._ready()
 
@@ -132,7 +133,7 @@ class _PiperProcess:
                 case Ready(device=device):
                     self.device = device
                 case Unusable(code=code, detail=detail):
-                    raise EngineError(code, detail)
+                    raise EngineError(code, detail) if code else ConfigError(detail)
                 case other:
                     raise EngineError(Code.ENGINE_FAILED, f"the Piper process sent {type(other).__name__} first")
         except BaseException:

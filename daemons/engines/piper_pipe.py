@@ -38,9 +38,9 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 
 class Unusable(msgspec.Struct, frozen=True, tag=True):
-    """From Piper, instead of Ready: the voice cannot be loaded; it ends."""
+    """From Piper, instead of Ready: the voice cannot be loaded; it ends. No `code`: not as it is configured."""
 
-    code: Code
+    code: Code | None
     detail: str
 
 

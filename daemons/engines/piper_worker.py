@@ -70,7 +70,7 @@ def open_session(onnxruntime: Any, path: Path, device: str, threads: int) -> Any
         providers.insert(0, "CUDAExecutionProvider")
     session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-        raise NoCuda("CUDA does not load here: set device to auto or cpu, or install onnxruntime-gpu")
+        raise NoCuda("CUDA does not load here: set tts.device to 'auto' or 'cpu', or install onnxruntime-gpu")
     return session
 
 
@@ -91,13 +91,13 @@ class _Worker:
             for _ in self._voice.speak(_WARM_UP):
                 pass
         except NoCuda as error:
-            self._send(Unusable(Code.ENGINE_FAILED, str(error)))
+            self._send(Unusable(None, str(error)))
             return 1
         except ImportError as error:
             self._send(Unusable(Code.ENGINE_FAILED, f"{error}: install piper-tts"))
             return 1
         except Exception as error:
-            self._send(Unusable(Code.MODEL_DAMAGED, f"voice {voice} cannot be loaded: {_line(error)}"))
+            self._send(Unusable(Code.MODEL_DAMAGED, f"voice {voice} cannot be loaded ({_line(error)}): fetch it again"))
             return 1
         self._send(Ready(self._voice.device))
         while True:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from daemons.catalogue import resolve
 from daemons.config import Device
 from daemons.engines.base import STT_RATE, EngineError, EngineInfo, Transcript
-from ipc.errors import Code
+from ipc.errors import Code, ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ class WhisperTranscriber:
     """
 
     def __init__(self, model: str, device: Device = "auto", threads: int = 0, language: str = "en") -> None:
-        path = resolve("stt", model)
+        path = resolve("stt", model, sums=True)
         self._model, on = _load(path, device, threads)
         self.info = EngineInfo("faster-whisper", model, on)
         self._prompt = self._start_tokens(language, model)
@@ -107,15 +107,19 @@ class WhisperTranscriber:
         given = features[:, :frames]
         padded[:, : given.shape[1]] = given
         room = min(_MAX_TOKENS, 16 + math.ceil(length_s * _TOKENS_PER_S))
-        result = self._model.model.generate(
-            self._model.encode(padded),
-            [self._prompt],
-            beam_size=1,
-            max_length=len(self._prompt) + room,
-            return_scores=True,
-            return_no_speech_prob=True,
-            suppress_tokens=[] if annotations else [-1],
-        )[0]
+        try:
+            result = self._model.model.generate(
+                self._model.encode(padded),
+                [self._prompt],
+                beam_size=1,
+                max_length=len(self._prompt) + room,
+                return_scores=True,
+                return_no_speech_prob=True,
+                suppress_tokens=[] if annotations else [-1],
+            )[0]
+        except ValueError as error:
+            detail = f"the vocabulary of model {self.info.model!r} is damaged ({_first_line(error)}); fetch it again"
+            raise EngineError(Code.MODEL_DAMAGED, detail) from None
         tokens = result.sequences_ids[0]
         score = result.scores[0] * len(tokens) / (len(tokens) + 1)  # the end token counts, too
         text = self._model.hf_tokenizer.decode(tokens).strip()
@@ -126,11 +130,13 @@ class WhisperTranscriber:
 
         multilingual = self._model.model.is_multilingual
         if not multilingual and language != "en":
-            raise EngineError(Code.ENGINE_FAILED, f"model {model!r} knows English only, not {language!r}")
+            raise ConfigError(f"model {model!r} knows English only, not {language!r}: set stt.language or stt.model")
         try:
             tokenizer = Tokenizer(self._model.hf_tokenizer, multilingual, "transcribe", language)
         except ValueError:
-            raise EngineError(Code.ENGINE_FAILED, f"Whisper knows no language {language!r}; try 'en'") from None
+            raise ConfigError(
+                f"Whisper knows no language {language!r}: set stt.language, for instance to 'en'"
+            ) from None
         return [*tokenizer.sot_sequence, tokenizer.no_timestamps]
 
 
@@ -172,7 +178,7 @@ def _load(path: Path, device: Device, threads: int) -> tuple[Any, str]:
         except (RuntimeError, ValueError) as error:
             if device == "cuda":
                 detail = f"CUDA does not work here ({_first_line(error)}); set stt.device to 'auto' or 'cpu'"
-                raise EngineError(Code.ENGINE_FAILED, detail) from None
+                raise ConfigError(detail) from None
     try:
         return _open(path, "cpu", "int8", threads), "cpu int8"
     except Exception as error:  # the libraries raise plain Exception for a file that they cannot parse

@@ -213,14 +213,17 @@ async def _receive(call: Call, framer: Framer, ear: Ear) -> None:
 
 def check(transcriber: Transcriber, language: str) -> None:
     """Warms up, and makes sure that the arithmetic is right: a known clip gives its words, silence gives none.
-    Raises EngineError(ENGINE_FAILED)."""
+    Raises EngineError(MODEL_DAMAGED)."""
     heard = transcriber.transcribe(read_wav(KNOWN_CLIP)).text
     words = set(re.findall(r"[a-z]+", heard.lower()))
     if len(words & KNOWN_WORDS) < (KNOWN_ENOUGH if language == "en" else 0):
         raise EngineError(
-            Code.ENGINE_FAILED,
+            Code.MODEL_DAMAGED,
             f"{transcriber.info.model} understood {heard!r} in a clip that says something else: "
             "check it with `timmy models verify`, or set stt.device to 'cpu'",
         )
     if heard := transcriber.transcribe(silence(1000)).text:
-        raise EngineError(Code.ENGINE_FAILED, f"{transcriber.info.model} understood {heard!r} in silence")
+        raise EngineError(
+            Code.MODEL_DAMAGED,
+            f"{transcriber.info.model} understood {heard!r} in silence: check it with `timmy models verify`",
+        )

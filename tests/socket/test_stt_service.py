@@ -375,18 +375,20 @@ def test_a_microphone_that_goes_away_is_opened_again(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("transcriber", "reason"),
+    ("transcriber", "code", "reason"),
     [
-        (FakeTranscriber("he is a cat"), "understood 'he is a cat' in a clip that says something else"),
-        (FakeTranscriber(failure=EngineError(Code.ENGINE_FAILED, "no arithmetic")), "no arithmetic"),
+        (FakeTranscriber("he is a cat"), Code.MODEL_DAMAGED, "'he is a cat' in a clip that says something else"),
+        (FakeTranscriber(failure=EngineError(Code.ENGINE_FAILED, "no sums")), Code.ENGINE_FAILED, "no sums"),
     ],
 )
-def test_it_is_not_ready_with_a_wrong_answer(tmp_path: Path, transcriber: FakeTranscriber, reason: str) -> None:
+def test_it_is_not_ready_with_a_wrong_answer(
+    tmp_path: Path, transcriber: FakeTranscriber, code: Code, reason: str
+) -> None:
     async def task() -> None:
         with pytest.raises(EngineError, match=reason) as caught:
             async with fake(tmp_path, transcriber):
                 pass
-        assert caught.value.code is Code.ENGINE_FAILED
+        assert caught.value.code is code
 
     run(task)
 

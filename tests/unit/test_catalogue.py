@@ -71,6 +71,14 @@ def test_sums_are_checked_when_asked(tmp_path: Path) -> None:
     assert found == [f"{file.name} is not what was published (SHA-256)" for file in MODELS["joe"].files]
 
 
+@pytest.mark.parametrize(("kind", "name"), [(MODELS[name].kind, name) for name in EMBEDDED])
+def test_a_damaged_model_of_the_right_size(tmp_path: Path, kind: ModelKind, name: str) -> None:
+    _install(name, tmp_path)
+    with pytest.raises(EngineError, match=rf"SHA-256\); fetch it again: timmy models pull {name}$") as caught:
+        resolve(kind, name, tmp_path, sums=True)
+    assert caught.value.code is Code.MODEL_DAMAGED
+
+
 @pytest.mark.models
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_the_fetched_models_are_what_the_catalogue_says(name: str) -> None:

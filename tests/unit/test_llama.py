@@ -19,7 +19,7 @@ from daemons import catalogue
 from daemons.engines import llama
 from daemons.engines.base import EngineError, Prompt, Usage
 from daemons.engines.llama import LlamaModel
-from ipc.errors import Code
+from ipc.errors import Code, ConfigError
 
 pytestmark = pytest.mark.models
 
@@ -323,5 +323,5 @@ def test_the_device_is_what_was_asked_for_and_is_there() -> None:
     assert llama._gpu(Devices(0, 1), "auto") == "CUDA1 Some GPU"
     assert llama._gpu(Devices(0, 1), "cuda") == "CUDA1 Some GPU"
     assert llama._gpu(Devices(0, 1), "cpu") == ""
-    with pytest.raises(EngineError, match=r"set llm.device to 'auto' or 'cpu'"):
+    with pytest.raises(ConfigError, match=r"set llm.device to 'auto' or 'cpu'"):
         llama._gpu(Devices(0), "cuda")

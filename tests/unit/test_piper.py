@@ -214,6 +214,6 @@ def test_cuda_asked_for_by_name_where_it_does_not_load_is_a_clear_error() -> Non
         get_available_providers = staticmethod(lambda: ["CPUExecutionProvider"])
 
     path = catalogue.resolve("tts", "joe")
-    with pytest.raises(piper_worker.NoCuda, match="auto or cpu"):
+    with pytest.raises(piper_worker.NoCuda, match="'auto' or 'cpu'"):
         piper_worker.open_session(WithoutCuda, path, "cuda", 1)
     assert piper_worker.open_session(WithoutCuda, path, "auto", 1).get_providers() == ["CPUExecutionProvider"]

@@ -15,7 +15,7 @@ from daemons.engines import whisper
 from daemons.engines.base import EngineError
 from daemons.engines.whisper import WhisperTranscriber, repeats, spoken
 from ipc.audio import STT_RATE, silence, to_pcm
-from ipc.errors import Code
+from ipc.errors import Code, ConfigError
 from tests.support.speech import speak, words
 
 SENTENCE = "Remember that the plumber comes on Tuesday at nine."
@@ -180,10 +180,19 @@ def test_a_damaged_model(tmp_path: Path, broken: str) -> None:
 
 
 @pytest.mark.models
+def test_a_damaged_vocabulary(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(catalogue.resolve("stt", "tiny.en"), folder)
+    (folder / "vocabulary.txt").write_text((folder / "vocabulary.txt").read_text().replace("<|startof", "<|endof"))
+    with pytest.raises(EngineError, match=r"the vocabulary of model .* is damaged") as caught:
+        WhisperTranscriber(str(folder)).transcribe(silence(1000))
+    assert caught.value.code is Code.MODEL_DAMAGED
+
+
+@pytest.mark.models
 def test_a_language_that_the_model_does_not_know() -> None:
-    error = unusable("tiny.en", language="de")
-    assert error.code is Code.ENGINE_FAILED
-    assert "knows English only" in str(error)
+    with pytest.raises(ConfigError, match="knows English only"):
+        WhisperTranscriber("tiny.en", language="de")
 
 
 @pytest.mark.models
@@ -191,7 +200,8 @@ def test_a_language_that_nobody_knows(transcriber: WhisperTranscriber, monkeypat
     tokenizer = transcriber._model.hf_tokenizer
     many = SimpleNamespace(model=SimpleNamespace(is_multilingual=True), hf_tokenizer=tokenizer)
     monkeypatch.setattr(whisper, "_load", lambda *_: (many, "cpu int8"))
-    assert "no language 'xx'" in str(unusable("tiny.en", language="xx"))
+    with pytest.raises(ConfigError, match="no language 'xx'"):
+        WhisperTranscriber("tiny.en", language="xx")
 
 
 # --- devices --------------------------------------------------------------------------------------
@@ -216,10 +226,8 @@ def test_cuda_that_does_not_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: 1)
     monkeypatch.setattr(whisper, "_open", without_libraries)
     assert WhisperTranscriber("tiny.en", "auto").info.device == "cpu int8"
-    error = unusable("tiny.en", device="cuda")
-    assert error.code is Code.ENGINE_FAILED
-    assert "libcublas.so.12" in str(error)
-    assert "stt.device" in str(error)
+    with pytest.raises(ConfigError, match=r"libcublas.so.12.*stt.device"):
+        WhisperTranscriber("tiny.en", device="cuda")
 
 
 @pytest.mark.models
