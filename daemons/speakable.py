@@ -8,7 +8,7 @@ import unicodedata
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
 _LINE_END = re.compile(r"(?<=\w)[^\S\n]*\n\s*")
-_BULLET = re.compile(r"^\s*([-*+•]|#{1,6})\s+", re.MULTILINE)
+_BULLET = re.compile(r"^[^\S\n]*+([-*+•]|#{1,6})\s+", re.MULTILINE)
 _MARKUP = str.maketrans(dict.fromkeys("*_#~`|\\^<>[]{}", " "))
 _SPOKEN_SYMBOLS = "%&+=@$€£¥°"
 _SPACES = re.compile(r"\s+")

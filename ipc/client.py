@@ -103,6 +103,7 @@ class Client:
         self._ready = asyncio.Event()
         self._wired = False
         self._last_heard_ns = 0
+        self._started = False
         self._hello: Stream | None = None
         self._ping: Stream | None = None
         self.on_lost: Callable[[], None] = lambda: None
@@ -110,6 +111,7 @@ class Client:
 
     async def start(self) -> Self:
         """Begins to connect. Returns at once; requests wait for the connection."""
+        self._started = True
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines()
         self._transport.start(self._up, self._down, self._arrived)
@@ -117,9 +119,10 @@ class Client:
         return self
 
     async def close(self) -> None:
-        """Gives up what is open and frees the socket. Once is enough, twice does no harm."""
-        if self._ticker.cancelled():
+        """Gives up what is open and frees the socket. Without `start`, or again, it does nothing."""
+        if not self._started:
             return
+        self._started = False
         self._ticker.cancel()
         self._deadlines.close()
         for stream in list(self._streams.values()):

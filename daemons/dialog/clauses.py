@@ -23,7 +23,9 @@ _ABBREVIATION = re.compile(
     r"[a-z]|mrs?|ms|dr|prof|st|no|vs|etc|e\.g|i\.e|[ap]\.m|[js]r|inc|ltd|co|dept|approx|est|fig|min|max|"
     r"jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tue|wed|thu|fri|sat|sun"
 )
-_HARD = re.compile(r"[.!?…]+[\"')\]]*\s|\n")
+# What goes before and the possessive ++ keep a run of 8,000 letters or dots from being tried at each of its parts.
+_WORD = re.compile(r"(?<!\S)\S++(?=\s)")
+_HARD = re.compile(r"(?<![.!?…])[.!?…]++[\"')\]]*\s|\n")
 _SOFT = re.compile(r"[,;:][\"')\]]*\s|\s[-–—]+\s")
 
 
@@ -64,7 +66,7 @@ class ClauseCutter:
     def _cut_at_length(self) -> int | None:
         """A clause that has grown too long ends at its last pause, else between two words."""
         limit = FIRST_CLAUSE_WORDS if self._first else LATER_CLAUSE_WORDS
-        words = [match.end() for match in re.finditer(r"\S+(?=\s)", self._text)]
+        words = [match.end() for match in _WORD.finditer(self._text)]
         if len(words) < limit:
             return None
         pauses = [match.end() for match in _SOFT.finditer(self._text)]

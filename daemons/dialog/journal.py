@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from daemons.dialog.effects import Store
+from ipc.errors import CallError, Code
 
 log = logging.getLogger(__name__)
 
@@ -22,24 +23,39 @@ class Journal:
     the one before whole. A line that somebody else damaged is skipped, and said so."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError when the folder cannot be made or the file not be read."""
+        """Raises CallError(STORE_READ_ONLY) when the folder cannot be made or the file not be read."""
         self._path = path
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._entries: deque[Store] = deque(_read(path), maxlen=MAX_ENTRIES)
+        self.trouble = ""
+        """Why the last change did not reach the disk, else empty."""
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._entries: deque[Store] = deque(_read(path), maxlen=MAX_ENTRIES)
+        except OSError as error:
+            detail = f"{path} cannot be used ({error.strerror}): check who owns it and its folder, or set TIMMY_STATE"
+            raise CallError(Code.STORE_READ_ONLY, detail) from None
 
     @property
     def first(self) -> Store | None:
         return self._entries[0] if self._entries else None
 
     def add(self, entry: Store) -> None:
-        """Returns when it is on disk."""
+        """Returns when it is on disk, or `trouble` says why not; then it goes there with the next change."""
         self._entries.append(entry)
-        self._write()
+        self._save()
 
     def taken(self) -> None:
         """The first entry is in the memory's hands."""
         self._entries.popleft()
-        self._write()
+        self._save()
+
+    def _save(self) -> None:
+        try:
+            self._write()
+        except OSError as error:
+            self.trouble = f"{self._path} cannot be written: {error.strerror}"
+            log.warning("%s", self.trouble)
+        else:
+            self.trouble = ""
 
     def _write(self) -> None:
         """Whole and atomic: there are rarely more than two entries."""

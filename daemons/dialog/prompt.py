@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from ipc.limits import TEXT_MAX_CHARS
 from ipc.messages import ChatMessage
 
 HISTORY_MAX_CHARS = 6000
 """About 1,500 tokens: leaves half of the default context for notes, question and answer."""
+
+NOTE_MAX_CHARS = 400
+"""A memory may be a whole message; its beginning says what it is about."""
 
 PERSONA = "You are {name}, a helpful voice assistant. Answer in one short sentence."
 
@@ -53,7 +57,10 @@ class Prompter:
             lines.insert(0, f"It is {self._clock()}.")
         if notes:
             lines.insert(0, " ".join([_NOTES, *(_sentence(note) for note in notes)]))
-        return [*self.start(), ChatMessage(role="user", content="\n".join(lines))]
+        content = "\n".join(lines)
+        if len(content) > TEXT_MAX_CHARS:  # the question alone fills a message: what surrounds it stays out
+            content = text
+        return [*self.start(), ChatMessage(role="user", content=content)]
 
     def append(self, heard: str, said: str) -> None:
         """Adds an exchange. A history that is full loses its older half at once: one cache miss, not one a turn."""
@@ -77,4 +84,6 @@ def _exchanges(pairs: Sequence[tuple[str, str]]) -> list[ChatMessage]:
 def _sentence(note: str) -> str:
     """A note on one line, with a capital and a full stop: data of the prompt, never its structure."""
     plain = " ".join(note.split())
+    if len(plain) > NOTE_MAX_CHARS:
+        plain = plain[:NOTE_MAX_CHARS].rpartition(" ")[0] or plain[:NOTE_MAX_CHARS]
     return plain[:1].upper() + plain[1:] + ("" if plain.endswith((".", "!", "?")) else ".")

@@ -69,7 +69,8 @@ class DialogService:
     @property
     def trouble(self) -> str:
         absent = [name for name, peer in self._peers.items() if not peer.present]
-        return f"waiting for {', '.join(absent)}" if absent else ""
+        waiting = f"waiting for {', '.join(absent)}" if absent else ""
+        return waiting or (self._journal.trouble if self._journal else "")
 
     def handlers(self) -> Mapping[type[Body], Handler]:
         return {messages.Ask: self._ask, messages.Say: self._say, messages.Follow: self._follow}
@@ -192,6 +193,8 @@ class DialogService:
 
     async def _ask(self, call: Call) -> Result:
         body: messages.Ask = call.body
+        if not body.text.strip():
+            raise CallError(Code.BAD_REQUEST, "there is no question in it")
         conversation = self._idle(body.conversation)
         with self._followers.of(body.conversation) as told:
             self.act(conversation, conversation.ask(call.rid, body.text, body.speak, time.monotonic_ns()))

@@ -253,6 +253,25 @@ def test_a_model_without_words_fails_in_words(run: Run, answer: list[str]) -> No
     run(scene)
 
 
+def test_a_question_without_words_is_refused(run: Run) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        with pytest.raises(CallError, match="there is no question in it") as caught:
+            await ask(client, " \n")
+        assert caught.value.code is Code.BAD_REQUEST
+        assert (await ask(client)).said == "Under the flower pot."
+
+    run(scene)
+
+
+def test_a_model_that_gives_8000_letters_without_a_space(run: Run) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        others.answer = ["a" * 10] * 819
+        assert (await ask(client)).said == "a" * 8190
+        assert others.of(m.Speak) == []
+
+    run(scene)
+
+
 def test_a_model_that_breaks_off_says_so_aloud(run: Run) -> None:
     async def scene(others: Others, client: Client) -> None:
         others.model_error = CallError(Code.UPSTREAM_FAILED, "Ollama stopped in the middle")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from daemons.dialog.clauses import FIRST_CLAUSE_WORDS, LATER_CLAUSE_WORDS, ClauseCutter
 from daemons.speakable import speakable
+from ipc.limits import TEXT_MAX_CHARS
 
 
 def cut(text: str, step: int = 3) -> list[str]:
@@ -72,3 +73,16 @@ def test_clauses_are_clean(text: str) -> None:
         assert clause
         assert clause == speakable(clause)
         assert clause.isprintable()
+
+
+@pytest.mark.parametrize("piece", ["a" * 10, "." * 10, '!"' * 5, "," + "'" * 9, "\n" * 10, "_" * 10])
+def test_an_answer_without_a_pause_holds_nobody_up(piece: str) -> None:
+    """With time that grows with the cube of its length, this would not end."""
+    cutter = ClauseCutter()
+    for _ in range(TEXT_MAX_CHARS // 10):
+        cutter.feed(piece)
+    assert len(cutter.flush()) == ("a" in piece)
+
+
+def test_a_question_of_empty_lines_is_read_at_once() -> None:
+    assert speakable("\n" * TEXT_MAX_CHARS + "- word") == "word"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from pathlib import Path
 
 import pytest
 
 from daemons.dialog.effects import Store
 from daemons.dialog.journal import MAX_ENTRIES, Journal
+from ipc.errors import CallError, Code
 
 ONE, TWO = Store(b"a" * 16, "the plumber comes"), Store(b"\xff" * 16, "größer \n als")
 
@@ -48,3 +51,32 @@ def test_it_does_not_grow_without_end(tmp_path: Path) -> None:
     for number in range(MAX_ENTRIES + 1):
         journal._entries.append(Store(b"a" * 16, str(number)))
     assert journal.first == Store(b"a" * 16, "1")
+
+
+def test_a_full_disk_loses_nothing_while_it_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "journal"
+    journal = Journal(path)
+    journal.add(ONE)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", full)
+        journal.add(TWO)
+        assert journal.trouble == f"{path} cannot be written: No space left on device"
+        assert caplog.messages == [journal.trouble]
+        assert Journal(path).first == ONE, "what was on the disk stays there"
+        journal.taken()
+        assert journal.first == TWO
+    journal.add(ONE)
+    assert journal.trouble == ""
+    assert Journal(path).first == TWO
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CallError, match=r"to-remember cannot be used \(File exists\).*TIMMY_STATE") as caught:
+        Journal(tmp_path / "file" / "to-remember")
+    assert caught.value.code is Code.STORE_READ_ONLY

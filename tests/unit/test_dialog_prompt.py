@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from daemons.dialog.prompt import HISTORY_MAX_CHARS, Prompter
+from daemons.dialog.prompt import HISTORY_MAX_CHARS, NOTE_MAX_CHARS, Prompter
+from ipc.limits import TEXT_MAX_CHARS
 
 
 def prompter(history_turns: int = 4, persona: str = "") -> Prompter:
@@ -78,3 +79,18 @@ def test_a_history_of_one_turn_is_the_last_one() -> None:
 
 def test_a_persona_of_ones_own_knows_the_name() -> None:
     assert prompter(persona="I am {name}.").start()[0].content == "I am Timmy."
+
+
+def test_whatever_is_recalled_fits_into_a_message() -> None:
+    note = "the key is under the pot, " * 300
+    content = prompter().question("Where is the key?", [note] * 3)[-1].content
+    assert content.endswith("\nWhere is the key?")
+    assert content.startswith("I told you before: The key is under")
+    assert len(content) < 3 * (NOTE_MAX_CHARS + 2) + 40
+    assert len(prompter().question("x", ["y" * TEXT_MAX_CHARS])[-1].content) < NOTE_MAX_CHARS + 40
+
+
+def test_a_question_that_fills_a_message_is_asked_alone() -> None:
+    question = "what time is it " * 512
+    assert len(question) == TEXT_MAX_CHARS
+    assert prompter().question(question, ["a note"])[-1].content == question
