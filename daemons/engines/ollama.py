@@ -93,7 +93,9 @@ class OllamaModel:
             if error.status_code == 404:
                 raise self._missing() from None
             raise self._failed(str(error.error)) from None
-        except (httpx.HTTPError, ValueError, TypeError, AttributeError) as error:  # not HTTP, not JSON, not Ollama's
+        except (ValueError, TypeError, AttributeError) as error:  # not JSON, or of another kind
+            raise self._another(str(error)) from None
+        except httpx.HTTPError as error:
             raise self._failed(str(error) or type(error).__name__) from None
 
     def _down(self) -> EngineError:
@@ -108,7 +110,15 @@ class OllamaModel:
         )
 
     def _failed(self, detail: str) -> EngineError:
-        return EngineError(Code.UPSTREAM_FAILED, f"Ollama at {self._url} failed: {_line(detail)}")
+        return EngineError(
+            Code.UPSTREAM_FAILED,
+            f"Ollama at {self._url} failed: {_line(detail)}; ask again, or see what `ollama serve` says",
+        )
+
+    def _another(self, detail: str) -> EngineError:
+        return EngineError(
+            Code.UPSTREAM_FAILED, f"what answers at {self._url} is no Ollama ({_line(detail)}): correct llm.ollama_url"
+        )
 
 
 async def has_model(url: str, model: str) -> bool | None:

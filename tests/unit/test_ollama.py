@@ -188,8 +188,8 @@ def test_the_model_is_missing(server: FakeOllama, model: str) -> None:
     ("fault", "detail"),
     [
         ("500", "failed: the runner has died"),
-        ("not json", "failed: Expecting value"),
-        ("not ollama", "failed: 'list' object"),
+        ("not json", "is no Ollama (Expecting value"),
+        ("not ollama", "is no Ollama ('list' object"),
         ("stops", "failed: peer closed connection"),
         ("ends", "stopped in the middle of an answer"),
         ("error", "failed: out of memory"),
