@@ -115,6 +115,17 @@ def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
 RESERVED = {"TIMMY_CONFIG", "TIMMY_CACHE", "TIMMY_STATE", "TIMMY_RUNTIME", "TIMMY_LOG", "TIMMY_PREFIX"}
 """TIMMY_* variables that are not keys of a table."""
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+def log_level(environ: Mapping[str, str] = os.environ) -> str:
+    """How much the daemons log: TIMMY_LOG, else INFO. Raises ConfigError."""
+    level = environ.get("TIMMY_LOG", "INFO")
+    if level.upper() not in LOG_LEVELS:
+        raise ConfigError(f"TIMMY_LOG = {level!r}: not one of {', '.join(LOG_LEVELS)}")
+    return level.upper()
+
+
 _TABLES: dict[str, type[_Table]] = {field.name: field.type for field in msgspec.structs.fields(Config)}
 
 

@@ -68,10 +68,9 @@ class _LastError(logging.Handler):
 
 def main(name: str, make: Make) -> int:
     """Runs one daemon until SIGTERM or SIGINT. Returns its exit status."""
-    logging.basicConfig(
-        stream=sys.stderr, level=os.environ.get("TIMMY_LOG", "INFO").upper(), format=f"{name}: %(message)s"
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{name}: %(message)s")
     try:
+        logging.getLogger().setLevel(config.log_level())
         return asyncio.run(_Daemon(name).run(make))
     except TimmyError as error:
         log.error("%s", error)

@@ -122,3 +122,9 @@ def test_the_folders() -> None:
     assert config.cache_dir({"XDG_CACHE_HOME": "/x"}) == Path("/x/timmy")
     assert config.state_dir({"STATE_DIRECTORY": "/var/lib/timmy"}) == Path("/var/lib/timmy")
     assert config.cache_dir({"CACHE_DIRECTORY": "/x", "TIMMY_CACHE": "/y"}) == Path("/y")
+
+
+def test_how_much_is_logged() -> None:
+    assert (config.log_level({}), config.log_level({"TIMMY_LOG": "debug"})) == ("INFO", "DEBUG")
+    with pytest.raises(ConfigError, match="TIMMY_LOG = 'loud': not one of DEBUG, INFO"):
+        config.log_level({"TIMMY_LOG": "loud"})
