@@ -11,6 +11,7 @@ import msgspec
 
 from ipc.client import Client
 from ipc.errors import CallError
+from ipc.limits import TEXT_MAX_CHARS
 from ipc.messages import HOME, Answered, Ask, Conversation, Delta, Say
 from tools.show import json_option, print_json
 
@@ -26,6 +27,23 @@ def _conversation(ctx: click.Context, parameter: click.Parameter, value: str) ->
         raise click.BadParameter("a name of up to 64 lower-case letters, digits and _.-", ctx, parameter) from None
 
 
+def _joined(ctx: click.Context, parameter: click.Parameter, words: tuple[str, ...]) -> str:
+    return _sendable(" ".join(words))
+
+
+def _sendable(text: str) -> str:
+    """`text` as it is. Raises BadParameter when no daemon would take it."""
+    if not text.strip():
+        raise click.BadParameter("there is nothing in it")
+    if len(text) > TEXT_MAX_CHARS:
+        raise click.BadParameter(f"{len(text):,} characters are too long, {TEXT_MAX_CHARS:,} may be sent at once")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is not UTF-8 text") from None
+    return text
+
+
 conversation_option = click.option(
     "--conversation",
     default=HOME,
@@ -36,18 +54,18 @@ conversation_option = click.option(
 
 
 @click.command()
-@click.argument("question", nargs=-1, required=True)
+@click.argument("question", nargs=-1, required=True, callback=_joined)
 @click.option("--aloud", is_flag=True, help="Speak the answer, too.")
 @conversation_option
 @json_option
-def ask(question: tuple[str, ...], aloud: bool, conversation: str, as_json: bool) -> None:
+def ask(question: str, aloud: bool, conversation: str, as_json: bool) -> None:
     """Ask one question, read the answer.
 
     \b
     timmy ask "When does the plumber come?"
     timmy ask --aloud --json What is the capital of France
     """
-    request = Ask(conversation=conversation, text=" ".join(question), speak=aloud)
+    request = Ask(conversation=conversation, text=question, speak=aloud)
     if as_json:
         print_json(msgspec.to_builtins(asyncio.run(answer(request, lambda piece: None))))
     else:
@@ -55,15 +73,15 @@ def ask(question: tuple[str, ...], aloud: bool, conversation: str, as_json: bool
 
 
 @click.command()
-@click.argument("text", nargs=-1, required=True)
+@click.argument("text", nargs=-1, required=True, callback=_joined)
 @conversation_option
-def say(text: tuple[str, ...], conversation: str) -> None:
+def say(text: str, conversation: str) -> None:
     """Speak a text as it is.
 
     \b
     timmy say "Dinner is ready."
     """
-    asyncio.run(_say(Say(conversation=conversation, text=" ".join(text))))
+    asyncio.run(_say(Say(conversation=conversation, text=text)))
 
 
 @click.command()
@@ -85,14 +103,14 @@ def chat(aloud: bool, conversation: str) -> None:
         except EOFError:
             return
         if line.strip():
-            _one_of_many(Ask(conversation=conversation, text=line.strip(), speak=aloud), interactive)
+            _one_of_many(conversation, line.strip(), aloud, interactive)
 
 
-def _one_of_many(request: Ask, interactive: bool) -> None:
+def _one_of_many(conversation: str, line: str, aloud: bool, interactive: bool) -> None:
     """A question whose failure does not end a conversation that somebody is typing."""
     try:
-        _print_answer(request)
-    except CallError as error:
+        _print_answer(Ask(conversation=conversation, text=_sendable(line), speak=aloud))
+    except (CallError, click.BadParameter) as error:
         if not interactive:
             raise
         click.echo(f"({error})", err=True)
@@ -103,8 +121,18 @@ def _one_of_many(request: Ask, interactive: bool) -> None:
 
 
 def _print_answer(request: Ask) -> None:
-    asyncio.run(answer(request, lambda piece: click.echo(piece, nl=False)))
-    click.echo()
+    pieces = 0
+
+    def show(piece: str) -> None:
+        nonlocal pieces
+        pieces += 1
+        click.echo(piece, nl=False)
+
+    try:
+        asyncio.run(answer(request, show))
+    finally:
+        if pieces:
+            click.echo()
 
 
 async def answer(request: Ask, on_piece: Callable[[str], None]) -> Answered:

@@ -1,7 +1,8 @@
 """The `timmy` command. Each command is imported when it is used, so that `timmy --help` is quick.
 
-Exit status: 0 done, 1 a check failed, 2 wrong usage, 66 no such input, 69 a daemon is not reachable, 73 a
-socket or lock cannot be had, 74 the disk, 75 try again later, 78 wrong configuration, 130 Ctrl-C.
+Exit status: 0 done, 1 a check failed, 2 wrong usage, 66 no such input, 69 a daemon is not reachable, 70 it
+could not be done, 73 a socket or lock cannot be had, 74 the disk, 75 try again later, 78 wrong configuration,
+130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import click
 
-from ipc.errors import TimmyError
+from ipc.errors import EXIT_IO, TimmyError
 
 EXIT_INTERRUPTED = 130
 
@@ -75,8 +76,9 @@ def cli() -> None:
     timmy ask "When is the concert?"   or type
     timmy doctor                       when it does not work
 
-    Exit status: 0 done, 1 a check failed, 2 wrong usage, 66 no such input, 69 a daemon is not reachable, 73 a
-    socket or lock cannot be had, 74 the disk, 75 try again later, 78 wrong configuration, 130 Ctrl-C.
+    Exit status: 0 done, 1 a check failed, 2 wrong usage, 66 no such input, 69 a daemon is not reachable, 70 it
+    could not be done, 73 a socket or lock cannot be had, 74 the disk, 75 try again later, 78 wrong
+    configuration, 130 Ctrl-C.
     """
 
 
@@ -90,8 +92,10 @@ def run(arguments: Sequence[str]) -> int:
     except TimmyError as error:
         click.echo(f"timmy: {error}", err=True)
         return error.exit_status
-    except (click.Abort, KeyboardInterrupt):
-        click.echo(err=True)
+    except OSError as error:  # the output's disk is full, a folder for answers cannot be made
+        click.echo(f"timmy: {error.filename}: {error.strerror}" if error.filename else f"timmy: {error}", err=True)
+        return EXIT_IO
+    except click.Abort:  # Ctrl-C; click has ended the line
         return EXIT_INTERRUPTED
     return status if isinstance(status, int) else 0
 

@@ -213,7 +213,10 @@ def _ollama(settings: Config) -> Check:
 
 
 def _daemons() -> Check:
-    reports = asyncio.run(ask_all())
+    try:
+        reports = asyncio.run(ask_all())
+    except EndpointError as error:
+        return Check("daemons", "bad", str(error), "see the socket folder")
     if all(report["state"] == "down" for report in reports.values()):
         return Check("daemons", "poor", "not running", "timmy up")
     if troubles := [f"{name} is {r['state']}" for name, r in reports.items() if r["state"] != "ready"]:

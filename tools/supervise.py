@@ -123,9 +123,10 @@ class Supervisor:
 
     def __enter__(self) -> Self:
         """Raises EndpointError when another supervisor is at work here."""
-        runtime = endpoints.claim_folder(endpoints.runtime_dir())
+        runtime = endpoints.runtime_dir()
         for name in self._commands:
             endpoints.observer_path(name, runtime)
+        endpoints.claim_folder(runtime)
         try:
             self._lock = endpoints.Lock(lock_path(runtime))
         except EndpointError as error:
