@@ -39,7 +39,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "chat": Lazy("tools.ask", "chat", "Converse by keyboard."),
     "models": Lazy("tools.models", "models", "List, fetch and check models."),
     "config": Lazy("tools.settings", "config", "Show or check the configuration."),
-    "bench": Lazy("tools.bench", "bench", "Measure it."),
+    "bench": Lazy("tools.bench", "bench", "Measure."),
     "completion": Lazy("tools.completion", "completion", "Print a script that completes commands in a shell."),
 }
 
