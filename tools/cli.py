@@ -8,6 +8,7 @@ could not be done, 73 a socket or lock cannot be had, 74 the disk, 75 try again 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command. Every expected failure ends here, as one line and an exit status."""
     try:
         status = cli.main(list(arguments), prog_name="timmy", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -101,7 +103,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Said already. Python would try once more when it exits, and end with a status of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -71,8 +71,9 @@ def test_nothing_that_can_be_spoken_is_lost(text: str, step: int) -> None:
 def test_clauses_are_clean(text: str) -> None:
     for clause in cut(text):
         assert clause
-        assert clause == speakable(clause)
+        assert clause == clause.strip()
         assert clause.isprintable()
+        assert not set(clause) & set("*_#~`|\\^<>[]{}")
 
 
 @pytest.mark.parametrize("piece", ["a" * 10, "." * 10, '!"' * 5, "," + "'" * 9, "\n" * 10, "_" * 10])

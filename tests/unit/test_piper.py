@@ -46,8 +46,8 @@ async def say(voice: PiperSynthesizer, text: str) -> bytes:
 
 def children() -> set[int]:
     """Processes of this one, zombies included."""
-    listed = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(os.getpid())], capture_output=True, text=True)
-    return {int(line.split()[0]) for line in listed.stdout.splitlines() if line.split()[1] != "ps"}
+    lists = Path("/proc/self/task").glob("*/children")
+    return {int(pid) for children in lists for pid in children.read_text("ascii").split()}
 
 
 def gone(pid: int) -> bool:
