@@ -19,6 +19,7 @@ from daemons.engines.base import EngineInfo
 from daemons.notify import notify
 from ipc.endpoints import runtime_dir
 from ipc.errors import EXIT_CONFIG, EXIT_OK, CallError, Code, TimmyError
+from ipc.limits import TEXT_MAX_CHARS
 from ipc.marks import Marker, Marks
 from ipc.messages import Body, Result, StatusReport
 from ipc.server import Call, Handler, Server
@@ -63,7 +64,7 @@ class _LastError(logging.Handler):
     text = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()
+        self.text = record.getMessage()[:TEXT_MAX_CHARS]
 
 
 def main(name: str, make: Make) -> int:
