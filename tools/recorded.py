@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ipc.client import Client
-from ipc.errors import CallError, Code
+from ipc.errors import CallCancelled, CallError, Code
 from ipc.ids import new_rid
 from ipc.messages import Body, Follow, Notice, Stages, TurnHeard, TurnReport
 from tools.voice import WireMicrophone, WireSpeaker
@@ -109,13 +109,13 @@ class Talk:
             open_turns: dict[bytes, str] = {}
             patience = NOTHING_HEARD_S
             while (item := await self._next(saying, None if open_turns else patience)) is not None:
-                patience = ANOTHER_TURN_S
                 if isinstance(item, TurnHeard):
                     open_turns[item.turn] = item.text
                 for report in self._ended(item, open_turns):
                     open_turns.pop(report.turn, None)
-                    patience = 0.0 if saying.done() and not open_turns else ANOTHER_TURN_S
-                    if report.outcome != "cancelled":
+                    patience = ANOTHER_TURN_S
+                    if report.outcome != "cancelled":  # a cancelled one was given up for the one that follows
+                        patience = 0.0 if saying.done() and not open_turns else ANOTHER_TURN_S
                         yield await self._result(report)
         finally:
             saying.cancel()
@@ -140,7 +140,7 @@ class Talk:
         try:
             async for item, _ in dialog.open(Follow(conversation=self.name)):
                 self.happened.put_nowait(item)
-        except CallError as error:
+        except (CallError, CallCancelled) as error:
             self.happened.put_nowait(_Lost(str(error)))
             raise
 
@@ -161,7 +161,7 @@ class Talk:
             self.gone.result()
 
     async def _result(self, report: TurnReport) -> TurnResult:
-        reply = self.speaker.replies.pop(report.turn, None)
+        reply = self.speaker.replies.get(report.turn)
         if self.out is None or reply is None:
             return TurnResult(report, None)
         self.number += 1
@@ -199,16 +199,18 @@ async def _keep(client: Client, job: Callable[[], Coroutine[Any, Any, None]], go
             with _restarting():
                 await job()
             await asyncio.sleep(AGAIN_S)
-    except CallError as error:
+    except Exception as error:
         if not gone.done():
             gone.set_exception(error)
 
 
 @contextmanager
 def _restarting() -> Iterator[None]:
-    """Lets pass what a daemon that is being restarted answers."""
+    """Lets pass what a daemon that is being restarted answers, or one that took us for gone."""
     try:
         yield
+    except CallCancelled:
+        return
     except CallError as error:
         if error.code not in (Code.PEER_GONE, Code.NOT_READY):
             raise

@@ -12,6 +12,9 @@ from ipc.audio import FRAME_BYTES, FRAME_NS, silence
 from ipc.client import Client
 from ipc.messages import Attach, Audio, Feed, Sound
 
+REPLIES_KEPT = 8
+"""The last frames of an answer come within a turn of it; older ones nobody will ask for."""
+
 
 class WireMicrophone:
     """Feeds stt at speaking pace: silence, until there is something to say."""
@@ -67,6 +70,7 @@ class WireSpeaker:
         self._tts = tts
         self._conversation = conversation
         self.replies: dict[bytes, Reply] = {}
+        """The newest answers, by turn."""
 
     async def run(self) -> None:
         """Until cancelled. Raises what ends the request."""
@@ -76,6 +80,8 @@ class WireSpeaker:
                 if reply is None or reply.complete.is_set():
                     # Another revision of the turn: what was flushed before it is void.
                     reply = self.replies[item.turn] = Reply(item.sample_rate)
+                    while len(self.replies) > REPLIES_KEPT:
+                        del self.replies[next(iter(self.replies))]
                 reply.pcm += payload
                 if item.last:
                     reply.complete.set()

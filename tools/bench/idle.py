@@ -45,12 +45,14 @@ def idle(seconds: float, as_json: bool) -> None:
 
 async def _watch(seconds: float) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        await open_talk(stack, None)
+        talk = await open_talk(stack, None)
         pids = {name: report["pid"] for name, report in (await ask_all()).items()}
         await asyncio.sleep(SETTLE_S)
         before, began = {name: _cpu_s(pid) for name, pid in pids.items()}, time.monotonic()
         await asyncio.sleep(seconds)
         elapsed = time.monotonic() - began
+        if talk.gone.done():
+            talk.gone.result()  # no silence came in: there is nothing to report
         rows = {
             name: {
                 "core_percent": (_cpu_s(pid) - before[name]) / elapsed * 100,
