@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from daemons.speakable import speakable
+from ipc.limits import TEXT_MAX_CHARS
 
 FIRST_CLAUSE_WORDS = 7
 """The first clause is cut here at the latest: about 2 s of speech, twice what synthesis of the next one takes."""
@@ -68,7 +69,8 @@ class ClauseCutter:
         limit = FIRST_CLAUSE_WORDS if self._first else LATER_CLAUSE_WORDS
         words = [match.end() for match in _WORD.finditer(self._text)]
         if len(words) < limit:
-            return None
+            # Babble without a space: more than this fits into no message.
+            return TEXT_MAX_CHARS if len(self._text) > TEXT_MAX_CHARS else None
         pauses = [match.end() for match in _SOFT.finditer(self._text)]
         end = pauses[-1] if pauses and not self._first else words[limit - 1]
         return self._outside_number(end)

@@ -30,6 +30,7 @@ from daemons.dialog.effects import (
 from daemons.dialog.prompt import Prompter
 from daemons.dialog.stages import Timeline
 from daemons.dialog.turn import Phase, Turn
+from ipc.limits import TEXT_MAX_CHARS
 from ipc.messages import Generated, Memory, TurnCandidate, TurnFinal, TurnReport
 
 MUTE_LEASE_MS = 3000
@@ -72,7 +73,7 @@ class Conversation:
         held = self._turn
         if held is not None and held.phase is Phase.SOUNDING and held.line.first_sample <= t_ns:
             return []
-        before = (held.heard or held.heard_before) if held else ""
+        before = held.words if held else ""
         effects = self._abandon("the speaker went on", now_ns)
         self._turn = Turn(Work(turn, 0), Phase.HEARING, aloud=True, heard_before=before)
         return effects
@@ -92,7 +93,9 @@ class Conversation:
         sounded_before = held.phase is Phase.SOUNDING and held.line.first_sample <= t_ns
         if held.phase is Phase.HEARING or held.work.revision > revision or sounded_before:
             return []
-        self._turn = Turn(Work(turn, revision + 1), Phase.HEARING, aloud=True, heard_before=held.heard_before)
+        self._turn = Turn(
+            Work(turn, revision + 1), Phase.HEARING, aloud=True, heard=held.heard, heard_before=held.heard_before
+        )
         return [CancelWork(held.work), *self._unmute(held, now_ns)]
 
     def final(self, event: TurnFinal, now_ns: int) -> list[Effect]:
@@ -108,7 +111,7 @@ class Conversation:
             final_back=now_ns,
         )
         turn = Turn(Work(event.turn, event.revision), Phase.RECALLING, aloud=True, heard_before=before, line=line)
-        turn.heard = f"{before} {event.text}".strip()
+        turn.heard = f"{before} {event.text}".strip()[-TEXT_MAX_CHARS:]
         return self._begin(turn, now_ns)
 
     def dropped(self, turn: bytes, reason: str, now_ns: int) -> list[Effect]:
@@ -116,9 +119,9 @@ class Conversation:
         if not self._hears(turn):
             return []
         assert self._turn is not None
-        if not self._turn.heard_before:
+        if not self._turn.words:
             return self._over("dropped", reason)
-        held = Turn(self._turn.work, Phase.RECALLING, aloud=True, heard=self._turn.heard_before)
+        held = Turn(self._turn.work, Phase.RECALLING, aloud=True, heard=self._turn.words)
         return self._begin(held, now_ns)
 
     # --- what is typed ---
@@ -154,7 +157,6 @@ class Conversation:
             return []
         if not turn.line.first_token:
             turn.line.first_token, turn.line.first_token_back = t_ns, now_ns
-        turn.raw += text
         turn.progress_ns = now_ns
         return self._speak(turn.cutter.feed(text), now_ns)
 
@@ -195,7 +197,7 @@ class Conversation:
         return [Mute(work.turn, t_ns, 0), *self._over("failed" if turn.failure else "answered", turn.failure)]
 
     def speech_failed(self, work: Work, detail: str, now_ns: int) -> list[Effect]:
-        """The voice is gone; whoever follows the conversation reads the answer."""
+        """The voice is gone, and the answer ends here; whoever follows the conversation has read so much of it."""
         turn = self._current(work, Phase.SPEAKING, Phase.SOUNDING)
         if turn is None:
             return []
@@ -206,7 +208,7 @@ class Conversation:
         if self.phase is not Phase.HEARING:
             return []
         assert self._turn is not None
-        self._turn.phase = Phase.THINKING
+        self._turn.phase, self._turn.heard = Phase.THINKING, self._turn.words
         return self._apologise("the words were lost: stt went away while listening", now_ns, APOLOGY_NOT_HEARD)
 
     def hearing_back(self, now_ns: int) -> list[Effect]:
@@ -290,10 +292,11 @@ class Conversation:
         return [Mute(turn.work.turn, now_ns, 0)] if turn.phase is Phase.SOUNDING else []
 
     def _over(self, outcome: str, detail: str) -> list[Effect]:
-        """The one end of a turn. Only an answered one enters the history and is offered to the memory."""
+        """The one end of a turn. Only an answered one enters the history; what was heard is offered to the memory
+        even if the answer failed."""
         turn, self._turn = self._turn, None
         assert turn is not None
-        said = " ".join(turn.said)
+        said = " ".join(turn.said)[:TEXT_MAX_CHARS]
         effects: list[Effect] = [Report(self._report(turn, said, outcome, detail))]
         if turn.heard and outcome == "failed":
             effects.append(Store(turn.work.turn, turn.heard))

@@ -30,6 +30,8 @@ class Followers:
             yield queue
         finally:
             self._queues[conversation].remove(queue)
+            if not self._queues[conversation]:
+                del self._queues[conversation]
 
     def tell(self, conversation: str, item: Body) -> None:
         for queue in self._queues.get(conversation, ()):

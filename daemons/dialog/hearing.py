@@ -55,8 +55,11 @@ class Hearing:
                 stream = client.open(Listen())
                 for conversation in self._every():
                     self._act(conversation, conversation.hearing_back(time.monotonic_ns()))
-                async for item, _ in stream:
-                    self._heard(item)
+                try:
+                    async for item, _ in stream:
+                        self._heard(item)
+                finally:
+                    stream.cancel()
             except TimmyError as error:
                 log.info("not listening: %s", error)
             for conversation in self._every():

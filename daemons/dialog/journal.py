@@ -40,13 +40,16 @@ class Journal:
 
     def add(self, entry: Store) -> None:
         """Returns when it is on disk, or `trouble` says why not; then it goes there with the next change."""
+        if len(self._entries) == MAX_ENTRIES:
+            log.warning("the memory has been away for too long: the oldest of %d entries is lost", MAX_ENTRIES)
         self._entries.append(entry)
         self._save()
 
-    def taken(self) -> None:
-        """The first entry is in the memory's hands."""
-        self._entries.popleft()
-        self._save()
+    def taken(self, entry: Store) -> None:
+        """`entry`, which was the first, is in the memory's hands."""
+        if self.first is entry:  # else it was pushed out meanwhile
+            self._entries.popleft()
+            self._save()
 
     def _save(self) -> None:
         try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
+from typing import Any
 
 from daemons.config import Config, state_dir
 from daemons.dialog.core import Conversation
@@ -29,7 +30,7 @@ from daemons.dialog.work import Workers, open_or_log
 from daemons.engines.base import EngineInfo
 from ipc import messages
 from ipc.client import Client
-from ipc.errors import CallError, Code, TimmyError
+from ipc.errors import CallError, Code, LocalProtocolError, TimmyError
 from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import HOME, Body, Notice, Result, TurnHeard, TurnReport, TurnSaid
 from ipc.server import Call, Handler
@@ -39,13 +40,25 @@ log = logging.getLogger(__name__)
 TICK_S = 0.2
 STORE_TTL_MS = 10_000
 STORE_RETRY_S = 1.0
+AGAIN_S = 1.0
 PROMPT_TTL_MS = 60_000
+REFUSALS = frozenset({Code.BAD_MESSAGE, Code.BAD_REQUEST})
 MUTE_TTL_MS = 1000
 CONVERSATIONS_MAX = 64
 
 
 def _clock() -> str:
     return time.strftime("%A, %-d %B %Y, %H:%M")
+
+
+async def _keep_up(job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs what a conversation cannot do without, and again when it failed inside."""
+    while True:
+        try:
+            await job()
+        except Exception:
+            log.exception("%s failed inside and starts again", job.__qualname__)
+        await asyncio.sleep(AGAIN_S)
 
 
 class DialogService:
@@ -78,13 +91,12 @@ class DialogService:
     async def load(self) -> None:
         """Connects. The other daemons may come later: a turn waits for what it needs."""
         self._journal = Journal(state_dir() / "dialog" / "to-remember.jsonl")
-        self._store_wanted.set()
         for peer in self._peers.values():
             await peer.start()
         hearing = Hearing(self._peers["stt"], self.conversation, self.act, self._followers, self._each)
         loop = asyncio.get_running_loop()
-        for job in (hearing.run(), self._keep_time(), self._keep_storing(), self._keep_prompt_read()):
-            self._tasks.append(loop.create_task(job))
+        for job in (hearing.run, self._keep_time, self._keep_storing, self._keep_prompt_read):
+            self._tasks.append(loop.create_task(_keep_up(job)))
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -107,6 +119,8 @@ class DialogService:
             new = Conversation(name, prompter)
             self._conversations[name] = new
             self._workers[name] = Workers(new, self._peers, self.act, self._settings, self._marks)
+        else:  # the one least recently used is the first to make room
+            self._conversations[name] = self._conversations.pop(name)
         return self._conversations[name]
 
     def _make_room(self) -> None:
@@ -163,17 +177,19 @@ class DialogService:
         """Offers what was said to the memory, in order, until it has been taken."""
         assert self._journal is not None
         while True:
-            await self._store_wanted.wait()
-            self._store_wanted.clear()
             while (entry := self._journal.first) is not None:
                 try:
                     client = await self._peers["memory"].ready()
                     await client.request(messages.Remember(heard=entry.heard), rid=entry.turn, ttl_ms=STORE_TTL_MS)
                 except TimmyError as error:
-                    log.warning("not remembered yet: %s", error)
-                    await asyncio.sleep(STORE_RETRY_S)
-                    continue
-                self._journal.taken()
+                    if not _refused(error):
+                        log.warning("not remembered yet: %s", error)
+                        await asyncio.sleep(STORE_RETRY_S)
+                        continue
+                    log.error("given up, the memory cannot take it: %s", error)
+                self._journal.taken(entry)
+            await self._store_wanted.wait()
+            self._store_wanted.clear()
 
     async def _keep_prompt_read(self) -> None:
         """A model that has just started has read nothing: give it the start of every prompt."""
@@ -246,6 +262,11 @@ class DialogService:
                 await call.send(Notice(text=self.trouble))
             while True:
                 await call.send(await told.get())
+
+
+def _refused(error: TimmyError) -> bool:
+    """It is these very words: another try would end the same, and hold up all that come after them."""
+    return isinstance(error, LocalProtocolError) or (isinstance(error, CallError) and error.code in REFUSALS)
 
 
 def _log_turn(report: TurnReport) -> None:

@@ -40,7 +40,8 @@ def first_audio_ms(line: Timeline) -> float | None:
 def stages(line: Timeline) -> Stages | None:
     """The shares of `first_audio_ms`, or None for a turn that skipped a stage."""
     total = first_audio_ms(line)
-    if total is None or not (line.recall_finished and line.model_received and line.first_clause_received):
+    passed = (line.recall_finished, line.model_received, line.first_token, line.first_clause_received)
+    if total is None or not all(passed):
         return None
     heard = max(line.endpoint, line.transcript)
     parts = {

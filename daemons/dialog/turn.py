@@ -24,7 +24,8 @@ class Phase(Enum):
 
 @dataclass(slots=True)
 class Turn:
-    """One turn. `heard_before`: words of a turn that was given up for this one; `heard` begins with them."""
+    """One turn. `heard_before`: words of a turn that was given up for this one; `heard` begins with them. While
+    hearing, `heard` is what a revision that was given up had understood."""
 
     work: Work
     phase: Phase
@@ -32,7 +33,6 @@ class Turn:
     heard: str = ""
     heard_before: str = ""
     said: list[str] = field(default_factory=list)
-    raw: str = ""
     cutter: ClauseCutter = field(default_factory=ClauseCutter)
     line: Timeline = field(default_factory=Timeline)
     memories: int = 0
@@ -40,3 +40,8 @@ class Turn:
     model_over: bool = False
     failure: str = ""
     progress_ns: int = 0
+
+    @property
+    def words(self) -> str:
+        """Everything understood so far that still wants an answer."""
+        return self.heard or self.heard_before

@@ -25,7 +25,7 @@ from daemons.dialog.effects import (
 )
 from daemons.dialog.peers import Peer
 from ipc.client import Stream
-from ipc.errors import CallCancelled, CallError, PeerGone, TimmyError
+from ipc.errors import CallCancelled, CallError, TimmyError
 from ipc.marks import Marker, Stage
 from ipc.messages import (
     ChatMessage,
@@ -78,6 +78,7 @@ class Workers:
             case CancelWork(work):
                 self._marks.mark(work.turn, Stage.REVOKED, arg=work.revision)
                 self._cancel(work, "recall", "model", "speech")
+                self._clauses.pop(work, None)
             case CancelModel(work):
                 self._cancel(work, "model")
             case _:
@@ -106,7 +107,8 @@ class Workers:
         self._tasks[work, kind] = task
 
         def over(done: asyncio.Task[None]) -> None:
-            self._tasks.pop((work, kind), None)
+            if self._tasks.get((work, kind)) is done:  # else the same work has begun anew: a caller asked again
+                del self._tasks[work, kind]
             if not done.cancelled() and (error := done.exception()):
                 log.error("the %s of a turn failed inside", kind, exc_info=error)
 
@@ -120,7 +122,7 @@ class Workers:
             client = await self._peers["memory"].ready(RECALL_TTL_MS / 1000)
             recall = Recall(text=text, limit=self._settings.recall_limit)
             reply = await client.request(recall, rid=work.turn, ttl_ms=RECALL_TTL_MS)
-        except (CallError, CallCancelled) as error:
+        except TimmyError as error:
             log.warning("answering without memories: %s", error)
             self._marks.mark(work.turn, Stage.RECALL_END)
             self._tell(self._conversation.recalled(work, [], (0, 0), time.monotonic_ns()))
@@ -162,14 +164,15 @@ class Workers:
             await stream.result()
             # Text in which nothing can be pronounced ends without a sound.
             self._tell(self._conversation.playback_drained(work, time.monotonic_ns()))
-        except (CallError, CallCancelled) as error:
+        except TimmyError as error:
             self._tell(self._conversation.speech_failed(work, str(error), time.monotonic_ns()))
         except asyncio.CancelledError:
             if stream is not None:
                 stream.cancel("revoked")
             raise
         finally:
-            self._clauses.pop(work, None)
+            if self._clauses.get(work) is clauses:
+                del self._clauses[work]
             if sender is not None:
                 sender.cancel()
 
@@ -197,5 +200,5 @@ def open_or_log(peer: Peer, body: Any, ttl_ms: int, rid: bytes | None = None) ->
     """Sends a request whose answer changes nothing. Order on the wire is the order of the calls."""
     try:
         peer.client.open(body, rid=rid, ttl_ms=ttl_ms)
-    except PeerGone as error:
+    except TimmyError as error:
         log.debug("%s not told: %s", peer.daemon, error)

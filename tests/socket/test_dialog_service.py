@@ -43,6 +43,9 @@ class Others:
         self.memory_error: CallError | None = None
         self.voice_error: CallError | None = None
         self.model_hangs = False
+        self.voice_hangs = False
+        self.listened = 0
+        self.refused: list[m.Body] = []
         self.events: asyncio.Queue[m.Down] = asyncio.Queue()
         self.hubs = {name: InprocHub() for name in ("stt", "memory", "llm", "tts")}
         self.servers: dict[str, Server] = {}
@@ -74,6 +77,7 @@ class Others:
         return handle
 
     async def _listen(self, call: Call) -> m.Result:
+        self.listened += 1
         while True:
             await call.send(await self.events.get())
 
@@ -86,6 +90,7 @@ class Others:
 
     def _remember(self, call: Call) -> m.Result:
         if self.memory_error:
+            self.refused.append(call.body)
             raise self.memory_error
         self.asked.append(call.body)
         return m.Remembered(kept=True, id=1, importance=4, text="")
@@ -108,6 +113,8 @@ class Others:
         self.asked.append(call.body)
         if self.voice_error:
             raise self.voice_error
+        if self.voice_hangs:
+            await asyncio.Event().wait()
         now = time.monotonic_ns()
         clauses = 0
         async for item, _ in call:
@@ -308,6 +315,33 @@ def test_without_memory_the_answer_comes_and_the_words_are_offered_later(run: Ru
     run(scene)
 
 
+def test_words_that_the_memory_refuses_hold_up_no_others(run: Run) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        others.memory_error = CallError(Code.BAD_REQUEST, "these words cannot be stored")
+        await ask(client, "First?")
+        await until(lambda: others.refused)
+        others.memory_error = None
+        await ask(client, "Second?")
+        await until(lambda: others.of(m.Remember))
+        assert others.of(m.Remember) == [m.Remember(heard="Second?")]
+
+    run(scene)
+
+
+def test_who_asks_again_under_the_same_id_gets_the_answer(run: Run) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        others.voice_hangs = True
+        first = client.open(m.Say(conversation="home", text="Dinner is ready."), rid=TURN)
+        await until(lambda: others.of(m.Speak))
+        others.voice_hangs = False
+        await client.request(m.Say(conversation="home", text="Dinner is cold."), rid=TURN)
+        with pytest.raises(CallCancelled):
+            await first.result()
+        assert others.of(m.Clause) == [m.Clause(text="Dinner is cold.")]
+
+    run(scene)
+
+
 def test_a_lost_voice_ends_the_turn_in_print(run: Run) -> None:
     async def scene(others: Others, client: Client) -> None:
         others.voice_error = CallError(Code.DEVICE_LOST, "the speaker went away")
@@ -384,5 +418,22 @@ def test_a_model_that_has_just_started_reads_the_start_of_the_prompt(run: Run) -
         first = others.of(m.Generate)[0]
         assert first.max_tokens == 0
         assert first.messages[0].role == "system"
+
+    run(scene)
+
+
+def test_a_fault_of_its_own_does_not_leave_it_deaf(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: object) -> None:
+        raise ValueError("a fault")
+
+    async def scene(others: Others, client: Client) -> None:
+        follow = client.open(m.Follow(conversation="home"))
+        with monkeypatch.context() as patch:
+            patch.setattr("daemons.dialog.service.AGAIN_S", 0.0)
+            patch.setattr("daemons.dialog.core.Conversation.partial", fault)
+            others.events.put_nowait(m.Partial(conversation="home", turn=TURN, revision=0, text="Where"))
+            await until(lambda: others.listened == 2)
+        others.events.put_nowait(final())
+        assert (await next_report(follow)).outcome == "answered"
 
     run(scene)

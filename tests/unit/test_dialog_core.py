@@ -26,6 +26,7 @@ from daemons.dialog.effects import (
 )
 from daemons.dialog.prompt import Prompter
 from daemons.dialog.turn import Phase
+from ipc.limits import TEXT_MAX_CHARS
 from ipc.messages import Generated, Memory, TurnCandidate, TurnFinal, TurnReport
 
 T = TypeVar("T")
@@ -371,3 +372,38 @@ def test_a_voice_that_never_ends_is_given_up_after_the_length_of_its_text() -> N
 
 def test_what_a_fresh_model_should_read() -> None:
     assert conversation().read_prompt().messages[0].role == "system"
+
+
+def test_words_of_a_revoked_revision_are_answered_when_nothing_comes_of_the_next() -> None:
+    talk = conversation()
+    thinking(talk)
+    talk.resumed(A, 0, 1100 * MS, 1101 * MS)
+    effects = talk.dropped(A, "the transcriber failed", 2 * S)
+    assert only(effects, StartRecall) == StartRecall(Work(A, 1), "Where is the key?")
+
+
+def test_words_of_a_revoked_revision_are_kept_when_stt_goes_away() -> None:
+    talk = conversation()
+    thinking(talk)
+    talk.resumed(A, 0, 1100 * MS, 1101 * MS)
+    talk.hearing_lost(2 * S)
+    effects = talk.playback_drained(Work(A, 1), 3 * S)
+    assert report(effects).outcome == "failed"
+    assert only(effects, Store) == Store(A, "Where is the key?")
+
+
+def test_what_was_heard_and_said_fits_into_a_message() -> None:
+    talk = conversation()
+    talk.speech_started(A, 0, 0)
+    talk.final(final(text="a" * TEXT_MAX_CHARS), 1)
+    talk.speech_started(B, 2, 2)
+    effects = talk.final(final(B, text="Where is it?"), 3)
+    heard = only(effects, TellHeard).text
+    assert len(heard) == TEXT_MAX_CHARS
+    assert heard.endswith("a Where is it?")
+    work = Work(B, 0)
+    talk.recalled(work, [], (0, 0), 4)
+    for _ in range(3):
+        talk.token(work, "b" * 4000 + ". ", 5, 5)
+    talk.model_done(work, USAGE, 6)
+    assert len(report(talk.playback_drained(work, 7)).said) == TEXT_MAX_CHARS

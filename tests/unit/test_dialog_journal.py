@@ -23,9 +23,9 @@ def test_entries_outlive_the_process_in_their_order(tmp_path: Path) -> None:
     first.add(TWO)
     second = Journal(path)
     assert second.first == ONE
-    second.taken()
+    second.taken(second.first)
     assert Journal(path).first == TWO
-    second.taken()
+    second.taken(second.first)
     assert Journal(path).first is None
 
 
@@ -53,6 +53,18 @@ def test_it_does_not_grow_without_end(tmp_path: Path) -> None:
     assert journal.first == Store(b"a" * 16, "1")
 
 
+def test_what_was_pushed_out_while_it_was_offered_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("daemons.dialog.journal.MAX_ENTRIES", 1)
+    journal = Journal(tmp_path / "journal")
+    journal.add(ONE)
+    journal.add(TWO)
+    assert "is lost" in caplog.text
+    journal.taken(ONE)
+    assert journal.first == TWO
+
+
 def test_a_full_disk_loses_nothing_while_it_runs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +80,7 @@ def test_a_full_disk_loses_nothing_while_it_runs(
         assert journal.trouble == f"{path} cannot be written: No space left on device"
         assert caplog.messages == [journal.trouble]
         assert Journal(path).first == ONE, "what was on the disk stays there"
-        journal.taken()
+        journal.taken(ONE)
         assert journal.first == TWO
     journal.add(ONE)
     assert journal.trouble == ""

@@ -45,3 +45,9 @@ def test_a_turn_that_skipped_a_stage_has_a_total_but_no_shares() -> None:
     line = Timeline(last_voiced=1 * MS, first_sample=5 * MS)
     assert first_audio_ms(line) == 4
     assert stages(line) is None
+
+
+def test_an_apology_for_a_model_without_a_token_has_no_shares() -> None:
+    line = Timeline(**{name: (i + 1) * MS for i, name in enumerate(FIELDS)})
+    line.first_token = line.first_token_back = 0
+    assert stages(line) is None
