@@ -7,6 +7,7 @@ import json
 import wave
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import pytest
@@ -175,4 +176,6 @@ def test_an_answer_as_a_wav_is_whole(daemons: None, tmp_path: Path) -> None:
     assert result.reply_wav is not None
     with wave.open(result.reply_wav) as file:
         assert file.getnframes() / file.getframerate() > 0.5
-    assert words(transcript(Path(result.reply_wav)))[-1] == words(result.report.said)[-1]
+    last = words(transcript(Path(result.reply_wav)))[-1]
+    # A recogniser spells names as it likes: Paris, Parris.
+    assert SequenceMatcher(None, last, words(result.report.said)[-1]).ratio() > 0.7
