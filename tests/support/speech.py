@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from difflib import SequenceMatcher
 
 import numpy as np
 
@@ -31,3 +32,8 @@ async def _speak(text: str) -> bytes:
 def words(text: str) -> list[str]:
     """For comparing what was said with what was heard."""
     return "".join(char if char.isalnum() else " " for char in text.lower()).split()
+
+
+def heard(word: str, transcript: str) -> bool:
+    """Whether `word` is in it, as a recogniser spells it: "Paris" may be "Parris", "France is" "Frances"."""
+    return any(SequenceMatcher(None, word, other).ratio() > 0.75 for other in words(transcript))
