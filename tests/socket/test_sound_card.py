@@ -16,7 +16,7 @@ from ipc.audio import read_wav
 from ipc.client import Client
 from ipc.messages import HOME, Follow, TurnReport
 from tests.support.soundcard import RECORD_RATE, SoundCard
-from tests.support.speech import heard, words
+from tests.support.speech import share_heard, words
 from tests.support.suite import EXAMPLES, house, running
 
 pytestmark = [pytest.mark.models, pytest.mark.sound]
@@ -58,7 +58,7 @@ def test_a_question_played_to_the_microphone_is_answered_at_the_speaker(card: So
     assert report.first_audio_ms is not None
     assert "paris" in words(report.said)
     answer = transcript(recording.pcm, tmp_path)
-    assert [word for word in ("capital", "france", "paris") if not heard(word, answer)] == [], answer
+    assert share_heard(report.said, answer) > 0.6, answer
 
 
 def test_the_assistant_does_not_answer_itself(card: SoundCard) -> None:

@@ -37,3 +37,9 @@ def words(text: str) -> list[str]:
 def heard(word: str, transcript: str) -> bool:
     """Whether `word` is in it, as a recogniser spells it: "Paris" may be "Parris", "France is" "Frances"."""
     return any(SequenceMatcher(None, word, other).ratio() > 0.75 for other in words(transcript))
+
+
+def share_heard(said: str, transcript: str) -> float:
+    """How much of `said` a recogniser heard, 0 to 1; the small one mishears a word in seven."""
+    spoken = words(said)
+    return sum(heard(word, transcript) for word in spoken) / len(spoken)
