@@ -326,6 +326,15 @@ def test_doctor(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch:
     assert all(check["advice"] for check in checks.values() if check["state"] != "good")
 
 
+@pytest.mark.parametrize("output", ["none", "answers.WAV"])
+def test_doctor_wants_no_speaker_where_none_is_set(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    monkeypatch.setenv("TIMMY_TTS_OUTPUT", output)
+    checks = {check["name"]: check for check in Run(capsys, "doctor", "--json").json["checks"]}
+    assert (checks["speaker"]["state"], checks["speaker"]["advice"]) == ("good", "")
+
+
 def test_doctor_with_a_wrong_configuration(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIMMY_STT_MODLE", "x")
     checks = {check["name"]: check for check in Run(capsys, "doctor", "--json").json["checks"]}
