@@ -69,7 +69,9 @@ def pull(names: tuple[str, ...], as_json: bool) -> None:
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
-    """Check every file's SHA-256, of all models that are here or of NAMES; exit status 1 when one is damaged.
+    """Check models by SHA-256; without NAMES, all that are here.
+
+    Every file is read. Exit status 1 when one is damaged or missing.
 
     \b
     timmy models verify

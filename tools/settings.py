@@ -15,6 +15,7 @@ def config() -> None:
     """Show or check the configuration.
 
     \b
+    mkdir -p ~/.config/timmy
     timmy config show --default > ~/.config/timmy/timmy.toml
     timmy config check
     """
@@ -47,7 +48,9 @@ def show(as_json: bool, default: bool) -> None:
 @config.command()
 @json_option
 def check(as_json: bool) -> None:
-    """Check the file and the TIMMY_* environment; exit status 78 when something is wrong.
+    """Check the file and the TIMMY_* environment.
+
+    Exit status 78 when something is wrong.
 
     \b
     timmy config check
