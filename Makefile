@@ -50,7 +50,7 @@ bench: $(TESTABLE) models
 $(INSTALLED): requirements.lock setup.cfg | .venv/bin/python
 	@echo "installing into .venv"
 	@$(PIP) install --require-hashes -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@PYTHONWARNINGS='ignore:Editable installation' $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(TESTABLE): requirements-dev.lock $(INSTALLED)
