@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "ask": Lazy("tools.ask", "ask", "Ask one question, read the answer."),
     "say": Lazy("tools.ask", "say", "Speak a text as it is."),
     "chat": Lazy("tools.ask", "chat", "Converse by keyboard."),
+    "memory": Lazy("tools.memories", "memory", "See and erase what is remembered."),
     "models": Lazy("tools.models", "models", "List, fetch and check models."),
     "config": Lazy("tools.settings", "config", "Show or check the configuration."),
     "bench": Lazy("tools.bench", "bench", "Measure."),

@@ -18,7 +18,8 @@ import click
 from ipc.audio import read_wav
 from ipc.client import Client
 from ipc.errors import EXIT_OK, EXIT_SOFTWARE, TimmyError
-from ipc.messages import Forget, ListMemories, MemoryPage, Status, StatusReport
+from ipc.messages import Forget, Status, StatusReport
+from tools.memories import all_memories
 from tools.recorded import open_talk
 from tools.supervise import Supervisor
 from tools.talk import live, show
@@ -76,7 +77,7 @@ async def _has_microphone() -> bool:
         report = await stt.request(Status())
     assert isinstance(report, StatusReport)
     if report.state == "degraded":
-        click.echo(f"{report.detail}: recorded questions instead.\n")
+        click.echo(f"{report.detail}; until then, recorded questions.\n")
     return report.state != "degraded"
 
 
@@ -95,14 +96,8 @@ async def _play(names: Sequence[str], out: Path) -> bool:
 
 async def _memories() -> set[int]:
     """The ids of all that is remembered."""
-    ids: set[int] = set()
     async with Client("memory", "first-run") as memory:
-        while True:
-            page = await memory.request(ListMemories(after_id=max(ids, default=0)))
-            assert isinstance(page, MemoryPage)
-            if not page.memories:
-                return ids
-            ids |= {entry.id for entry in page.memories}
+        return {entry.id async for entry in all_memories(memory)}
 
 
 async def _forget_all_but(known: set[int]) -> None:

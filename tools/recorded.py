@@ -65,7 +65,7 @@ class TurnResult:
         """One line: the total and its parts."""
         if self.report.first_audio_ms is None:
             return "no sound"
-        parts = [f"{name} {ms:.0f}" for name, ms in (_stages(self.report.stages) or {}).items()]
+        parts = [f"{name} {round(ms)}" for name, ms in (_stages(self.report.stages) or {}).items()]
         return f"first audio after {self.report.first_audio_ms:.0f} ms: {' + '.join(parts)}"
 
 

@@ -157,6 +157,25 @@ def test_questions_are_not_remembered(daemons: None) -> None:
     assert asyncio.run(count()) == before
 
 
+def test_what_is_remembered_can_be_seen_and_erased(daemons: None) -> None:
+    def memory(*arguments: str) -> str:
+        result = CliRunner().invoke(cli, ["memory", *arguments])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    async def tell() -> None:
+        async with Client("memory", "test") as client:
+            await client.request(Remember(heard="Remember that the violin is in the attic.", always=True))
+
+    asyncio.run(tell())
+    found = [entry for entry in json.loads(memory("list", "--json")) if "violin" in entry["text"]]
+    assert len(found) == 1
+    assert "violin" in memory("list")
+    assert memory("forget", str(found[0]["id"])) == "forgotten: 1 of 1\n"
+    assert memory("forget", str(found[0]["id"])) == "forgotten: 0 of 1\n"
+    assert "violin" not in memory("list", "--json")
+
+
 def test_status_tells_of_all_five(daemons: None) -> None:
     result = CliRunner().invoke(cli, ["status", "--json"])
     assert result.exit_code == 0, result.output
