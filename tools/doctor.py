@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -206,6 +207,8 @@ def _ollama(settings: Config) -> Check:
         with urllib.request.urlopen(f"{llm.ollama_url.rstrip('/')}/api/tags", timeout=OLLAMA_S) as response:
             names = [model["name"] for model in json.load(response)["models"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it holds the connection
         found, advice = f"no answer at {llm.ollama_url}: {getattr(error, 'reason', error)}", "start it: ollama serve"
     else:
         if llm.ollama_model in names or f"{llm.ollama_model}:latest" in names:

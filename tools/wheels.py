@@ -200,8 +200,10 @@ class RemoteFile(io.RawIOBase):
                 return int(work())
             except (OSError, http.client.HTTPException) as error:
                 self._drop()
-                if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                    raise RangesRefused from None
+                if isinstance(error, urllib.error.HTTPError):
+                    error.close()  # it holds the connection
+                    if error.code < 500:
+                        raise RangesRefused from None
                 if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
                     raise RangesRefused from None
                 if attempt == TRIES - 1:
