@@ -2,8 +2,11 @@
 
 A mark costs a tuple in a ring; a thread writes them out. A file is MAGIC and blocks, a block its length, the
 CRC-32 of its payload and the payload (both numbers unsigned, 32 bits, little-endian). The first payload is a
-Header as msgpack; each other one is the count of marks lost before it (32 bits) and then the marks, MARK each.
-What could not be kept is counted in the next block that can be written, never silent.
+Header as msgpack; each other one is COUNTS (marks and notes lost before it, bytes of notes in it), the notes as a
+msgpack list of [rid, key, text], and then the marks, MARK each. What could not be kept is counted in the next
+block that can be written, never silent.
+
+Format 1 had no notes and no `host`: its blocks begin with the lost marks alone.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from ipc.ids import BOOT_ID
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAGIC = b"TIMMYTRC"
 SUFFIX = ".marks"
 
@@ -45,8 +48,12 @@ _WRITERS = 5
 """Daemons that share a folder: so many files may grow at a time, so the cap holds room for them."""
 
 _BLOCK_MARKS = 4096
+_BLOCK_NOTES = 64
+_RING_NOTES = 256
+BLOCK_MAX_BYTES = 4 * 1024 * 1024
+"""No block is longer: 64 notes of the longest text, and the marks."""
 FRAME = struct.Struct("<II")
-LOST = struct.Struct("<I")
+COUNTS = struct.Struct("<II")
 MARK = struct.Struct("<16sHqq")
 
 
@@ -57,10 +64,13 @@ class Stage(IntEnum):
     none of what keeps a connection (`hello`, `ping`, `status`). PROTOCOL.md says where exactly each stage lies.
     """
 
+    SPEECH_STARTED = 24  # stt: capture time of the first voiced sample
     LAST_VOICED = 1  # stt: capture time of the last voiced sample; arg: revision
     ENDPOINT_CANDIDATE = 2  # stt: a silence that may end the turn; arg: revision
     ENDPOINT_CONFIRMED = 3  # stt: the silence that ends it; arg: revision
     TRANSCRIPT = 4  # stt: the text of a revision is complete; arg: revision
+    FINAL_SENT = 25  # stt: the final text goes to dialog; arg: revision
+    HEARD = 26  # dialog: the final text, or the typed question, has come; arg: its words
     RECALL_START = 5  # dialog: memory is asked
     RECALL_END = 6  # dialog: it has answered, or cannot; arg: memories
     PROMPT_BUILT = 7  # dialog: the prompt is made; arg: its messages
@@ -68,7 +78,9 @@ class Stage(IntEnum):
     PROMPT_TOKENS = 9  # llm: the prompt has been read; arg: its tokens
     CACHED_TOKENS = 10  # llm: ... ; arg: those it had in its cache
     FIRST_TOKEN = 11  # llm: the model gave the first token of its answer
+    TOKEN_RECEIVED = 27  # dialog: that token has come
     FIRST_CLAUSE = 12  # dialog: the first clause is whole
+    CLAUSE_RECEIVED = 28  # tts: the first clause has come
     SYNTHESIS_START = 13  # tts: it begins to make the first clause's audio
     FIRST_AUDIO = 14  # tts: its first samples are made
     PLAYBACK_STARTED = 15  # tts: playout time of the first sample at the device
@@ -78,8 +90,13 @@ class Stage(IntEnum):
     RESUMED = 19  # stt: capture time of the first voiced sample after a candidate; arg: the revoked revision
     REVOKED = 20  # dialog: work on a revision is given up; arg: revision
     CANCELLED = 21  # dialog: the turn is given up
+    ENDED = 29  # dialog: the turn is reported; arg: its outcome, a place in OUTCOMES
     SENT = 22  # any: a request or a terminal leaves; arg: the request's epoch
     RECEIVED = 23  # any: a request or a terminal has come; arg: the request's epoch
+
+
+OUTCOMES = ("answered", "failed", "dropped", "cancelled")
+"""How a turn ends (`ENDED`), in the words of `turn_report`."""
 
 
 class Mark(NamedTuple):
@@ -91,8 +108,18 @@ class Mark(NamedTuple):
     arg: int
 
 
+class Note(NamedTuple):
+    """A word about a request: its `conversation`, or what was `heard` where the configuration keeps it."""
+
+    rid: bytes
+    key: str
+    text: str
+
+
 class Header(msgspec.Struct, frozen=True):
-    """First in each file. The two clocks were read at the same time; `stages` are the names of the numbers."""
+    """First in each file. The two clocks were read at the same time; `stages` are the names of the numbers.
+
+    `boot_id` is this run of the daemon, `host` the kernel's: monotonic times of one `host` can be compared."""
 
     version: int
     daemon: str
@@ -101,6 +128,7 @@ class Header(msgspec.Struct, frozen=True):
     monotonic_ns: int
     realtime_ns: int
     stages: dict[int, str]
+    host: bytes = b""
 
 
 class Marker:
@@ -108,6 +136,9 @@ class Marker:
 
     def mark(self, rid: bytes, stage: Stage, t_ns: int | None = None, arg: int = 0) -> None:
         """`stage` of request `rid` happened at `t_ns` (monotonic), by default now. From any thread."""
+
+    def note(self, rid: bytes, key: str, text: str) -> None:
+        """A word about request `rid`, see Note. From any thread."""
 
 
 NO_MARKS = Marker()
@@ -118,6 +149,7 @@ class Marks(Marker):
 
     def __init__(self, daemon: str, directory: Path) -> None:
         self._ring: deque[tuple[bytes, int, int, int]] = deque()
+        self._notes: deque[Note] = deque()
         self._room = RING_MARKS
         self._lost = 0
         self._lost_lock = threading.Lock()
@@ -132,6 +164,12 @@ class Marks(Marker):
             return
         self._ring.append((rid, stage, time.monotonic_ns() if t_ns is None else t_ns, arg))
 
+    def note(self, rid: bytes, key: str, text: str) -> None:
+        if len(self._notes) >= min(self._room, _RING_NOTES):
+            self._lose(1)
+            return
+        self._notes.append(Note(rid, key, text))
+
     def close(self) -> None:
         """Writes what there is. Marks after this are lost."""
         self._room = 0
@@ -145,17 +183,19 @@ class Marks(Marker):
         self._drain()
 
     def _drain(self) -> None:
-        while self._ring or self._lost:
+        while self._ring or self._notes or self._lost:
             with self._lost_lock:
                 lost, self._lost = self._lost, 0
+            notes = [self._notes.popleft() for _ in range(min(len(self._notes), _BLOCK_NOTES))]
             packed = []
             for _ in range(min(len(self._ring), _BLOCK_MARKS)):
                 try:
                     packed.append(MARK.pack(*self._ring.popleft()))
                 except struct.error:  # a number that no mark can carry
                     lost += 1
-            if not self._file.write(LOST.pack(min(lost, 2**32 - 1)) + b"".join(packed)):
-                self._lose(lost + len(packed))
+            words = msgspec.msgpack.encode(notes) if notes else b""
+            if not self._file.write(COUNTS.pack(min(lost, 2**32 - 1), len(words)) + words + b"".join(packed)):
+                self._lose(lost + len(packed) + len(notes))
                 return
 
     def _lose(self, count: int) -> None:
@@ -197,12 +237,14 @@ class _File:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_room(self._directory)
         monotonic_ns, realtime_ns = time.monotonic_ns(), time.time_ns()
+        stages = {int(stage): stage.name.lower() for stage in Stage}
+        header = Header(
+            FORMAT_VERSION, self._daemon, BOOT_ID, os.getpid(), monotonic_ns, realtime_ns, stages, _host()
+        )
         path = self._directory / f"{realtime_ns:020d}-{self._daemon}{SUFFIX}"
         fresh = path.with_suffix(".new")
         self._fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = 0
-        stages = {int(stage): stage.name.lower() for stage in Stage}
-        header = Header(FORMAT_VERSION, self._daemon, BOOT_ID, os.getpid(), monotonic_ns, realtime_ns, stages)
         try:
             self._append(MAGIC + _framed(msgspec.msgpack.encode(header)))
             fresh.rename(path)
@@ -220,6 +262,11 @@ class _File:
             os.ftruncate(self._fd, self._size)
             raise
         self._size += len(data)
+
+
+def _host() -> bytes:
+    """Names this run of the kernel, in which the monotonic clock counts."""
+    return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip().replace("-", ""))
 
 
 def trace_files(directory: Path) -> list[Path]:
