@@ -238,9 +238,7 @@ class _File:
         _make_room(self._directory)
         monotonic_ns, realtime_ns = time.monotonic_ns(), time.time_ns()
         stages = {int(stage): stage.name.lower() for stage in Stage}
-        header = Header(
-            FORMAT_VERSION, self._daemon, BOOT_ID, os.getpid(), monotonic_ns, realtime_ns, stages, _host()
-        )
+        header = Header(FORMAT_VERSION, self._daemon, BOOT_ID, os.getpid(), monotonic_ns, realtime_ns, stages, _host())
         path = self._directory / f"{realtime_ns:020d}-{self._daemon}{SUFFIX}"
         fresh = path.with_suffix(".new")
         self._fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -57,8 +57,14 @@ class Trace:
             self._file.close()
             raise
         self.stages = {
-            number: Stage[name.upper()] for number, name in self.header.stages.items() if name.upper() in Stage.__members__
+            number: Stage[name.upper()]
+            for number, name in self.header.stages.items()
+            if name.upper() in Stage.__members__
         }
+
+    def close(self) -> None:
+        """Only needed when the blocks are not read to their end."""
+        self._file.close()
 
     def __iter__(self) -> Iterator[Block]:
         with self._file:

@@ -189,7 +189,7 @@ def _shared(spans: Iterable[Span], origin_ns: int, first_audio_ns: int) -> list[
             result.append(Span(UNACCOUNTED, "", at, start, start - at))
         share = max(0, end - start)
         result.append(Span(span.stage, span.daemon, span.start_ns, span.end_ns, share, span.to_daemon))
-        at = max(at, end)
+        at = end if share else at
     if first_audio_ns > at:
         result.append(Span(UNACCOUNTED, "", at, first_audio_ns, first_audio_ns - at))
     return result
@@ -244,7 +244,9 @@ def hops(turn: Turn) -> list[Hop]:
     for mark in turn.marks:
         if mark.stage is not Stage.RECEIVED:
             continue
-        senders = [daemon for daemon, epoch in free if epoch == mark.arg and (daemon == "dialog") != (mark.daemon == "dialog")]
+        senders = [
+            daemon for daemon, epoch in free if epoch == mark.arg and (daemon == "dialog") != (mark.daemon == "dialog")
+        ]
         sent = [free[sender, mark.arg] for sender in senders]
         best = max(
             (each for one in sent for each in one if each.t_ns <= mark.t_ns), key=lambda each: each.t_ns, default=None
