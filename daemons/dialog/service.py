@@ -31,7 +31,7 @@ from daemons.engines.base import EngineInfo
 from ipc import messages
 from ipc.client import Client
 from ipc.errors import CallError, Code, LocalProtocolError, TimmyError
-from ipc.marks import NO_MARKS, Marker, Stage
+from ipc.marks import NO_MARKS, OUTCOMES, Marker, Stage
 from ipc.messages import HOME, Body, Notice, Result, TurnHeard, TurnReport, TurnSaid
 from ipc.server import Call, Handler
 
@@ -154,16 +154,25 @@ class DialogService:
                 self._journal.add(effect)
                 self._store_wanted.set()
             case TellHeard(turn, text, final):
+                if final:
+                    self._marks.mark(turn, Stage.HEARD, arg=len(text.split()))
                 self._followers.tell(conversation.name, TurnHeard(turn=turn, text=text, final=final))
             case TellSaid(turn, text):
                 self._followers.tell(conversation.name, TurnSaid(turn=turn, text=text))
             case Report(report):
                 _log_turn(report)
-                if report.outcome == "cancelled":
-                    self._marks.mark(report.turn, Stage.CANCELLED)
+                self._mark_end(report)
                 self._followers.tell(conversation.name, report)
             case _:
                 self._workers[conversation.name].carry_out(effect)
+
+    def _mark_end(self, report: TurnReport) -> None:
+        if report.outcome == "cancelled":
+            self._marks.mark(report.turn, Stage.CANCELLED)
+        self._marks.note(report.turn, "conversation", report.conversation)
+        if self._settings.trace_words:
+            self._marks.note(report.turn, "heard", report.heard)
+        self._marks.mark(report.turn, Stage.ENDED, arg=OUTCOMES.index(report.outcome))
 
     # --- what goes on beside the turns ---
 

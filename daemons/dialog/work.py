@@ -139,8 +139,12 @@ class Workers:
             request = Generate(messages=list(messages), max_tokens=self._settings.max_answer_tokens)
             self._marks.mark(work.turn, Stage.MODEL_SENT)
             stream = client.open(request, rid=work.turn, ttl_ms=MODEL_TTL_MS)
+            came = False
             async for item, _ in stream:
                 assert isinstance(item, Token)
+                if not came:
+                    came = True
+                    self._marks.mark(work.turn, Stage.TOKEN_RECEIVED)
                 self._tell(self._conversation.token(work, item.text, item.t_ns, time.monotonic_ns()))
             usage = await stream.result()
             assert isinstance(usage, Generated)

@@ -31,6 +31,7 @@ from ipc.messages import (
     Listen,
     Mute,
     Result,
+    SpeechStarted,
     TurnCandidate,
     TurnFinal,
     TurnResumed,
@@ -139,12 +140,15 @@ class SttService:
     def _mark(self, event: Down) -> None:
         """A final tells nothing new of its candidate's silence and text, only that the silence went on."""
         match event:
+            case SpeechStarted():
+                self._marks.mark(event.turn, Stage.SPEECH_STARTED, event.t_ns)
             case TurnCandidate():
                 self._marks.mark(event.turn, Stage.LAST_VOICED, event.last_voiced_ns, event.revision)
                 self._marks.mark(event.turn, Stage.ENDPOINT_CANDIDATE, event.endpoint_ns, event.revision)
                 self._marks.mark(event.turn, Stage.TRANSCRIPT, event.transcript_ns, event.revision)
             case TurnFinal():
                 self._marks.mark(event.turn, Stage.ENDPOINT_CONFIRMED, event.endpoint_ns, event.revision)
+                self._marks.mark(event.turn, Stage.FINAL_SENT, event.sent_ns, event.revision)
             case TurnResumed():
                 self._marks.mark(event.turn, Stage.RESUMED, event.t_ns, event.revision)
 

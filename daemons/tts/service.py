@@ -205,8 +205,9 @@ class TtsService:
         match effect:
             case do.Synthesize(utterance=number, index=0):
                 self._marks.mark(self._rids[number], Stage.SYNTHESIS_START)
-            case do.Tell(utterance=number, item=ClauseReady(index=0, ready_ns=t_ns)):
-                self._marks.mark(self._rids[number], Stage.FIRST_AUDIO, t_ns)
+            case do.Tell(utterance=number, item=ClauseReady(index=0) as clause):
+                self._marks.mark(self._rids[number], Stage.CLAUSE_RECEIVED, clause.received_ns)
+                self._marks.mark(self._rids[number], Stage.FIRST_AUDIO, clause.ready_ns)
             case do.Tell(utterance=number, item=PlaybackStarted(t_ns=t_ns)):
                 self._marks.mark(self._rids[number], Stage.PLAYBACK_STARTED, t_ns)
             case do.Tell(utterance=number, item=PlaybackDrained(t_ns=t_ns)):

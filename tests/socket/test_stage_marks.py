@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemons.config import Config, Stt, Tts
+from daemons.config import Config, Dialog, Stt, Tts
 from daemons.dialog.service import DialogService
 from daemons.engines.fakes_llm import FakeModel
 from daemons.engines.fakes_memory import FakeClassifier, FakeEmbedder
@@ -24,7 +24,7 @@ from ipc.audio import FRAME_BYTES, paced, silence
 from ipc.client import Client, Stream
 from ipc.errors import CallCancelled, CallError, Code
 from ipc.ids import new_rid
-from ipc.marks import Mark, Stage
+from ipc.marks import Mark, Note, Stage
 from tests.socket.test_dialog_service import Others
 from tests.support.eventually import eventually
 from tests.support.recorder import Recorder
@@ -70,8 +70,13 @@ def of_event(event: m.Body) -> list[Mark]:
                 Mark(turn, Stage.ENDPOINT_CANDIDATE, event.endpoint_ns, revision),
                 Mark(turn, Stage.TRANSCRIPT, event.transcript_ns, revision),
             ]
+        case m.SpeechStarted():
+            return [Mark(event.turn, Stage.SPEECH_STARTED, event.t_ns, 0)]
         case m.TurnFinal():
-            return [Mark(event.turn, Stage.ENDPOINT_CONFIRMED, event.endpoint_ns, event.revision)]
+            return [
+                Mark(event.turn, Stage.ENDPOINT_CONFIRMED, event.endpoint_ns, event.revision),
+                Mark(event.turn, Stage.FINAL_SENT, event.sent_ns, event.revision),
+            ]
         case m.TurnResumed():
             return [Mark(event.turn, Stage.RESUMED, event.t_ns, event.revision)]
     return []
@@ -122,11 +127,17 @@ def test_stt_marks_a_mute_under_the_turn_that_asks_for_it(tmp_path: Path, marks:
 # --- dialog ------------------------------------------------------------------------------------------------
 
 
-def dialog(marks: Recorder, folder: Path, others: Others, scene: Callable[[Client], Awaitable[None]]) -> None:
+def dialog(
+    marks: Recorder,
+    folder: Path,
+    others: Others,
+    scene: Callable[[Client], Awaitable[None]],
+    config: Config | None = None,
+) -> None:
     async def task() -> None:
         for name in others.hubs:
             others.start(name)
-        async with serving("dialog", DialogService(Config(), others.connect, marks=marks), folder) as client:
+        async with serving("dialog", DialogService(config or Config(), others.connect, marks=marks), folder) as client:
             await scene(client)
         for name in list(others.servers):
             await others.stop(name)
@@ -145,14 +156,25 @@ def test_dialog_marks_an_answered_turn(tmp_path: Path, marks: Recorder, speak: b
         await client.request(question, rid=RID, ttl_ms=30_000)
         prompt = next(body.messages for body in others.of(m.Generate) if body.max_tokens)
         expected = [
+            (Stage.HEARD, 4),
             (Stage.RECALL_START, 0),
             (Stage.RECALL_END, 0 if memory_fails else 1),
             (Stage.PROMPT_BUILT, len(prompt)),
             (Stage.MODEL_SENT, 0),
+            (Stage.TOKEN_RECEIVED, 0),
         ]
-        assert marks.told(RID) == expected + [(Stage.FIRST_CLAUSE, 0)] * speak
+        assert marks.told(RID) == [*expected, *[(Stage.FIRST_CLAUSE, 0)] * speak, (Stage.ENDED, 0)]
+        assert marks.notes == [Note(RID, "conversation", "home")], "what was heard is kept only when asked for"
 
     dialog(marks, tmp_path, others, scene)
+
+
+def test_dialog_keeps_what_was_heard_when_asked_to(tmp_path: Path, marks: Recorder) -> None:
+    async def scene(client: Client) -> None:
+        await client.request(m.Ask(conversation="home", text="Where is the key?"), rid=RID, ttl_ms=30_000)
+        assert marks.notes == [Note(RID, "conversation", "home"), Note(RID, "heard", "Where is the key?")]
+
+    dialog(marks, tmp_path, Others(), scene, Config(dialog=Dialog(trace_words=True)))
 
 
 def test_dialog_marks_what_it_gives_up(tmp_path: Path, marks: Recorder) -> None:
@@ -163,8 +185,13 @@ def test_dialog_marks_what_it_gives_up(tmp_path: Path, marks: Recorder) -> None:
         asking = client.open(m.Ask(conversation="home", text="Where is the key?"), rid=RID)
         await eventually(lambda: any(body.max_tokens for body in others.of(m.Generate)))
         asking.cancel()
-        await eventually(lambda: len(marks.of(RID)) == 6)
-        assert marks.told(RID)[4:] == [(Stage.REVOKED, 0), (Stage.CANCELLED, 0)]
+        await eventually(lambda: len(marks.of(RID)) == 9)
+        assert marks.told(RID)[5:] == [
+            (Stage.TOKEN_RECEIVED, 0),
+            (Stage.REVOKED, 0),
+            (Stage.CANCELLED, 0),
+            (Stage.ENDED, 3),
+        ]
 
     dialog(marks, tmp_path, others, scene)
 
@@ -252,6 +279,7 @@ def test_tts_marks_the_first_clause_and_the_playback(tmp_path: Path, marks: Reco
             assert began.stage is Stage.SYNTHESIS_START
             assert began.t_ns <= ready.ready_ns
             assert others == [
+                Mark(newer, Stage.CLAUSE_RECEIVED, ready.received_ns, 0),
                 Mark(newer, Stage.FIRST_AUDIO, ready.ready_ns, 0),
                 Mark(newer, Stage.PLAYBACK_STARTED, started.t_ns, 0),
                 Mark(newer, Stage.PLAYBACK_DRAINED, drained.t_ns, 0),

@@ -23,9 +23,12 @@ from tools.recorded import open_talk
 pytestmark = pytest.mark.models
 
 CHAIN = [
+    Stage.SPEECH_STARTED,
     Stage.LAST_VOICED,
     Stage.ENDPOINT_CANDIDATE,
     Stage.ENDPOINT_CONFIRMED,
+    Stage.FINAL_SENT,
+    Stage.HEARD,
     Stage.RECALL_START,
     Stage.RECALL_END,
     Stage.PROMPT_BUILT,
@@ -33,7 +36,9 @@ CHAIN = [
     Stage.PROMPT_TOKENS,
     Stage.CACHED_TOKENS,
     Stage.FIRST_TOKEN,
+    Stage.TOKEN_RECEIVED,
     Stage.FIRST_CLAUSE,
+    Stage.CLAUSE_RECEIVED,
     Stage.SYNTHESIS_START,
     Stage.FIRST_AUDIO,
     Stage.PLAYBACK_STARTED,
@@ -43,10 +48,22 @@ CHAIN = [
 """Each follows from the one before it."""
 
 OWNERS = {
-    "stt": {Stage.LAST_VOICED, Stage.ENDPOINT_CANDIDATE, Stage.ENDPOINT_CONFIRMED, Stage.TRANSCRIPT, Stage.MUTED},
-    "dialog": {Stage.RECALL_START, Stage.RECALL_END, Stage.PROMPT_BUILT, Stage.MODEL_SENT, Stage.FIRST_CLAUSE},
+    "stt": {
+        *{Stage.SPEECH_STARTED, Stage.LAST_VOICED, Stage.ENDPOINT_CANDIDATE, Stage.ENDPOINT_CONFIRMED},
+        *{Stage.TRANSCRIPT, Stage.FINAL_SENT, Stage.MUTED},
+    },
+    "dialog": {
+        *{Stage.HEARD, Stage.RECALL_START, Stage.RECALL_END, Stage.PROMPT_BUILT, Stage.MODEL_SENT},
+        *{Stage.TOKEN_RECEIVED, Stage.FIRST_CLAUSE, Stage.ENDED},
+    },
     "llm": {Stage.PROMPT_TOKENS, Stage.CACHED_TOKENS, Stage.FIRST_TOKEN},
-    "tts": {Stage.SYNTHESIS_START, Stage.FIRST_AUDIO, Stage.PLAYBACK_STARTED, Stage.PLAYBACK_DRAINED},
+    "tts": {
+        Stage.CLAUSE_RECEIVED,
+        Stage.SYNTHESIS_START,
+        Stage.FIRST_AUDIO,
+        Stage.PLAYBACK_STARTED,
+        Stage.PLAYBACK_DRAINED,
+    },
     "memory": {Stage.MEMORY_STORED},
 }
 HOPS = {Stage.SENT, Stage.RECEIVED}
@@ -114,8 +131,8 @@ def test_a_turn_leaves_every_stage_and_a_revoked_one_says_so(tmp_path: Path) -> 
     revoked = [each for each in found if each.mark.rid == given_up and each.mark.stage not in HOPS]
     assert {Stage.SYNTHESIS_START, Stage.MEMORY_STORED}.isdisjoint(mark.stage for _, mark in revoked)
     stages = [mark.stage for daemon, mark in revoked if daemon == "dialog"]
-    assert stages[0] is Stage.RECALL_START
-    assert stages[-2:] == [Stage.REVOKED, Stage.CANCELLED]
+    assert stages[:2] == [Stage.HEARD, Stage.RECALL_START]
+    assert stages[-3:] == [Stage.REVOKED, Stage.CANCELLED, Stage.ENDED]
 
 
 def _check_stages(turn: list[Found], report: TurnReport) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ipc.marks import Mark, Marker, Stage
+from ipc.marks import Mark, Marker, Note, Stage
 
 
 class Recorder(Marker):
@@ -12,9 +12,13 @@ class Recorder(Marker):
 
     def __init__(self) -> None:
         self.marks: list[Mark] = []
+        self.notes: list[Note] = []
 
     def mark(self, rid: bytes, stage: Stage, t_ns: int | None = None, arg: int = 0) -> None:
         self.marks.append(Mark(rid, stage, time.monotonic_ns() if t_ns is None else t_ns, arg))
+
+    def note(self, rid: bytes, key: str, text: str) -> None:
+        self.notes.append(Note(rid, key, text))
 
     def of(self, rid: bytes) -> list[Mark]:
         return [mark for mark in self.marks if mark.rid == rid]

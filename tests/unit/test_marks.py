@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ipc import marks
 from ipc.ids import BOOT_ID, new_rid
-from ipc.marks import Mark, Marks, Stage, trace_files
+from ipc.marks import Mark, Marks, Note, Stage, trace_files
 from ipc.traces import TraceError, TraceFile, read
 
 RID = bytes(range(16))
@@ -61,10 +61,64 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 def test_the_header_tells_who_and_when(tmp_path: Path) -> None:
     before = time.monotonic_ns(), time.time_ns()
     header = read(write(tmp_path, *some(1))).header
-    assert (header.daemon, header.boot_id, header.pid, header.version) == ("llm", BOOT_ID, os.getpid(), 1)
+    assert (header.daemon, header.boot_id, header.pid, header.version) == (
+        "llm",
+        BOOT_ID,
+        os.getpid(),
+        marks.FORMAT_VERSION,
+    )
     assert before[0] <= header.monotonic_ns <= time.monotonic_ns()
     assert before[1] <= header.realtime_ns <= time.time_ns()
     assert header.stages[int(Stage.FIRST_TOKEN)] == "first_token"
+    assert header.host.hex() == Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
+
+
+def test_notes_lie_beside_the_marks(tmp_path: Path) -> None:
+    kept = Marks("dialog", tmp_path)
+    told = [Note(RID, "conversation", "home"), Note(RID, "heard", "Où est la clé? " * 100)]
+    for note in told:
+        kept.note(*note)
+    kept.mark(RID, Stage.HEARD, 5, 4)
+    kept.close()
+    trace = read(trace_files(tmp_path)[0])
+    assert (trace.notes, trace.marks) == (told, [Mark(RID, Stage.HEARD, 5, 4)])
+
+
+def test_notes_without_end_are_counted_when_there_is_no_room(tmp_path: Path) -> None:
+    kept = Marks("dialog", tmp_path)
+    for number in range(300):
+        kept.note(RID, "conversation", f"c{number}")
+    kept.close()
+    trace = read(trace_files(tmp_path)[0])
+    assert len(trace.notes) + trace.lost == 300
+    assert [note.text for note in trace.notes] == [f"c{number}" for number in range(len(trace.notes))]
+
+
+def test_the_first_format_is_still_read(tmp_path: Path) -> None:
+    header = {
+        "version": 1,
+        "daemon": "llm",
+        "boot_id": RID,
+        "pid": 7,
+        "monotonic_ns": 3,
+        "realtime_ns": 4,
+        "stages": {11: "first_token"},
+    }
+    block = struct.pack("<I", 2) + struct.pack("<16sHqq", RID, 11, 5, 6)
+    path = tmp_path / "old.marks"
+    path.write_bytes(marks.MAGIC + sealed(msgspec.msgpack.encode(header)) + sealed(block))
+    trace = read(path)
+    assert (trace.marks, trace.notes, trace.lost) == ([Mark(RID, Stage.FIRST_TOKEN, 5, 6)], [], 2)
+    assert trace.header.host == b""
+
+
+def test_a_block_that_claims_to_be_huge_is_damage(tmp_path: Path) -> None:
+    path = write(tmp_path, *some(2))
+    whole = path.read_bytes()
+    path.write_bytes(whole + struct.pack("<II", 2**32 - 1, 0) + bytes(100))
+    assert (read(path).damage, len(read(path).marks)) == (f"cut off at byte {len(whole)}", 2)
+    path.write_bytes(whole + struct.pack("<II", 2**32 - 1, 0) + bytes(marks.BLOCK_MAX_BYTES + 100))
+    assert (read(path).damage, len(read(path).marks)) == (f"damaged at byte {len(whole)}", 2)
 
 
 def test_now_is_the_monotonic_clock(tmp_path: Path) -> None:
@@ -248,7 +302,7 @@ def test_a_cut_at_every_byte(tmp_path: Path) -> None:
             assert not counts, "once the header is whole it stays so"
             continue
         assert trace.marks == found[: len(trace.marks)]
-        assert trace.damage or size == len(whole) - (9 - len(trace.marks)) * (8 + 4 + 34)
+        assert trace.damage or size == len(whole) - (9 - len(trace.marks)) * (8 + 8 + 34)
         counts.append(len(trace.marks))
     assert counts == sorted(counts)
     assert set(counts) == set(range(9))
@@ -280,7 +334,7 @@ def test_what_follows_damage_is_not_trusted(tmp_path: Path) -> None:
 def test_stages_of_another_version_are_counted(tmp_path: Path) -> None:
     header = read(write(tmp_path, *some(1))).header
     header = msgspec.structs.replace(header, stages={1: "first_token", 2: "telepathy"})
-    block = struct.pack("<I", 7) + b"".join(struct.pack("<16sHqq", RID, stage, 5, 6) for stage in (1, 2, 3))
+    block = struct.pack("<II", 7, 0) + b"".join(struct.pack("<16sHqq", RID, stage, 5, 6) for stage in (1, 2, 3))
     path = tmp_path / "other.marks"
     path.write_bytes(marks.MAGIC + sealed(msgspec.msgpack.encode(header)) + sealed(block))
     trace = read(path)
@@ -294,7 +348,7 @@ def test_stages_of_another_version_are_counted(tmp_path: Path) -> None:
         (b"", "not a file of trace marks"),
         (b"RIFF....WAVE", "not a file of trace marks"),
         (marks.MAGIC, "damaged from its beginning"),
-        (marks.MAGIC + sealed(msgspec.msgpack.encode({"version": 2})), "newer version of Timmy"),
+        (marks.MAGIC + sealed(msgspec.msgpack.encode({"version": 3})), "newer version of Timmy"),
         (marks.MAGIC + sealed(msgspec.msgpack.encode({"version": 1})), "its header cannot be read"),
         (marks.MAGIC + sealed(msgspec.msgpack.encode([1, 2, 3])), "its header cannot be read"),
         (marks.MAGIC + sealed(b"\xa4\xff\xff\xff\xff"), "its header cannot be read"),
@@ -312,10 +366,12 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         read(tmp_path / "gone.marks")
 
 
-@given(st.binary(max_size=300), st.booleans())
-def test_garbage_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes, framed: bool) -> None:
+@given(st.binary(max_size=300), st.booleans(), st.sampled_from([1, 2]))
+def test_garbage_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, framed: bool, version: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "garbage"
-    header = msgspec.msgpack.encode(marks.Header(1, "llm", RID, 1, 2, 3, {1: "sent"}))
+    header = msgspec.msgpack.encode(marks.Header(version, "llm", RID, 1, 2, 3, {1: "sent"}))
     path.write_bytes(marks.MAGIC + sealed(header) + (sealed(data) if framed else data))
     trace = read(path)
     assert all(isinstance(mark, Mark) for mark in trace.marks)

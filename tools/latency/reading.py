@@ -1,4 +1,4 @@
-"""A folder of trace files becomes a stream of turns, in bounded memory. What is missing or damaged is kept in Losses."""
+"""A folder of trace files becomes a stream of turns, in bounded memory; Losses says what is missing or damaged."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Losses:
 
 
 def trace_folder(folder: Path | None) -> Path:
-    """Where the trace files are: the given folder, or that of this machine's daemons. Raises NoTurns when there is none."""
+    """The folder of trace files: the given one, or that of the daemons here. Raises NoTurns where there is none."""
     found = folder if folder is not None else state_dir() / "trace"
     if not found.is_dir():
         hint = "" if folder is not None else ": no daemon has run here yet; start them with `timmy up`"

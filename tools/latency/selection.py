@@ -19,8 +19,8 @@ _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class When(click.ParamType):
-    """A point in time, as Unix seconds: `10min`, `2h`, `3d` ago, or `2026-11-22`, `2026-11-22T10:00`, `10:00` (today)."""
+class When(click.ParamType[float]):
+    """A point in time, as Unix seconds: `10min`, `2h`, `3d` ago, `2026-11-22`, `2026-11-22T10:00`, `10:00` (today)."""
 
     name = "time"
 
@@ -34,7 +34,7 @@ class When(click.ParamType):
 
 
 def moment(text: str) -> float:
-    """Unix seconds of a time as When takes it, in this machine's time zone. Raises ValueError with what would be right."""
+    """Unix seconds of a time as When takes it, in this machine's time zone. Raises ValueError, saying what is right."""
     now = datetime.now().astimezone()
     if ago := _AGO.fullmatch(text.strip()):
         return (now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})).timestamp()
@@ -66,7 +66,7 @@ class Selection:
 
 
 def selection_options(command: _Command) -> _Command:
-    """Adds `--last`, `--since` and `--session`; the command gets them as `last`, `since` and `session`: Selection's fields."""
+    """Adds `--last`, `--since` and `--session`; the command gets them under the names of Selection's fields."""
     for option in (
         click.option("--session", metavar="NAME", help="Only turns of this conversation (home is the microphone)."),
         click.option("--since", type=When(), help="Only turns since then: 10min, 2h, 3d, 10:00, 2026-11-22T10:00."),

@@ -60,7 +60,7 @@ class Turn:
     """One of OUTCOMES, or UNFINISHED."""
     first_audio_ns: int | None
     spans: tuple[Span, ...]
-    """In the order of their start. Those with a share explain the time to first audio; the gaps between them are UNACCOUNTED."""
+    """In the order of their start. Those with a share explain the time to first audio, gaps as UNACCOUNTED."""
     missing: tuple[str, ...]
     """Points of the way to the first sound that nobody marked, as `daemon:stage`."""
     marks: tuple[Seen, ...] = field(repr=False)
@@ -196,7 +196,7 @@ def _shared(spans: Iterable[Span], origin_ns: int, first_audio_ns: int) -> list[
 
 
 UTTERANCE, TRANSCRIPTION, SPEAKING, STORING = "utterance", "transcription", "speaking", "storing"
-"""Spans around the way, without a share: what was said, its transcription from the candidate on, the answer, and its storing."""
+"""Spans around the way, without a share: what was said, its transcription after the candidate, the answer, storing."""
 
 
 def _around(by: _Marks, limit_ns: int) -> list[Span]:
@@ -258,7 +258,7 @@ def hops(turn: Turn) -> list[Hop]:
 
 
 def _is_item(span: Span) -> bool:
-    """The hops of items have stages of their own at both ends; those of requests and terminals are SENT and RECEIVED."""
+    """Hops of items have stages of their own at both ends; those of requests and terminals are SENT and RECEIVED."""
     return (span.daemon, span.to_daemon) in {("stt", "dialog"), ("llm", "dialog"), ("dialog", "tts")}
 
 
