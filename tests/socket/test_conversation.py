@@ -18,6 +18,7 @@ from ipc.endpoints import DAEMONS
 from ipc.messages import Answered, Ask, ListMemories, MemoryPage, Remember
 from tests.support.speech import heard, share_heard, speak, words
 from tests.support.suite import EXAMPLES, house, kill, running, until_back
+from tools.bench.questions import memories
 from tools.cli import cli
 from tools.recorded import Talk, TurnResult, open_talk
 
@@ -126,12 +127,12 @@ def test_words_said_before_the_answer_sounds_join_the_turn(daemons: None) -> Non
 
 
 def test_among_200_memories_only_the_relevant_one_reaches_the_answer(tmp_path: Path) -> None:
-    memories = (Path(__file__).parent.parent / "data" / "memories_200.txt").read_text("utf-8").splitlines()
-    assert len(memories) >= 200
+    told = memories()
+    assert len(told) >= 200
 
     async def fill() -> int:
         async with Client("memory", "test") as memory:
-            for text in memories:
+            for text in told:
                 await memory.request(Remember(heard=text, always=True), ttl_ms=10_000)
             page = await memory.request(ListMemories())
             assert isinstance(page, MemoryPage)
@@ -140,7 +141,7 @@ def test_among_200_memories_only_the_relevant_one_reaches_the_answer(tmp_path: P
     with house(tmp_path), running():
         assert asyncio.run(fill()) >= 200
         assert "paris" in words(asyncio.run(ask("What is the capital of France?", "a")))
-        key = next(text for text in memories if "spare key" in text.lower())
+        key = next(text for text in told if "spare key" in text.lower())
         place = set(words(key.lower().partition("spare key")[2])) - {"is", "the", "under", "in", "on", "behind", "a"}
         assert place & set(words(asyncio.run(ask("Where is the spare key?", "b"))))
 

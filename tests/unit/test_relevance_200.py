@@ -12,11 +12,12 @@ from daemons.engines.minilm import MiniLm
 from daemons.memory import core
 from daemons.memory.store import Store
 from ipc.messages import Memory
+from tools.bench.questions import memories
 
 pytestmark = pytest.mark.models
 
 DATA = Path(__file__).parents[1] / "data"
-MEMORIES = (DATA / "memories_200.txt").read_text("utf-8").splitlines()
+MEMORIES = memories()
 QUESTIONS = [
     (question, answer)
     for question, _, answer in (
