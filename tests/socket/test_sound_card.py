@@ -15,9 +15,9 @@ from daemons.engines.whisper import WhisperTranscriber
 from ipc.audio import read_wav
 from ipc.client import Client
 from ipc.messages import HOME, Follow, TurnReport
-from tests.support.soundcard import RECORD_RATE, SoundCard
 from tests.support.speech import share_heard, words
 from tests.support.suite import EXAMPLES, house, running
+from tools.bench.soundcard import RECORD_RATE, SoundCard
 
 pytestmark = [pytest.mark.models, pytest.mark.sound]
 
@@ -57,7 +57,7 @@ def test_a_question_played_to_the_microphone_is_answered_at_the_speaker(card: So
     assert {"capital", "france"} <= set(words(report.heard))
     assert report.first_audio_ms is not None
     assert "paris" in words(report.said)
-    answer = transcript(recording.pcm, tmp_path)
+    answer = transcript(recording.speaker, tmp_path)
     assert share_heard(report.said, answer) > 0.6, answer
 
 

@@ -23,7 +23,7 @@ from daemons.engines.framing import Framer
 from daemons.engines.microphone import Microphone
 from ipc.audio import FRAME_BYTES, FRAME_NS, STT_RATE, to_pcm
 from ipc.errors import Code
-from tests.support.soundcard import SoundCard
+from tools.bench.soundcard import SoundCard
 
 MS = 1_000_000
 

@@ -18,8 +18,8 @@ import pytest
 
 from daemons.engines.whisper import WhisperTranscriber
 from ipc.audio import read_wav
-from tests.support.soundcard import RECORD_RATE, Recording, SoundCard
 from tests.support.speech import words
+from tools.bench.soundcard import RECORD_RATE, Recording, SoundCard
 
 pytestmark = pytest.mark.sound
 
@@ -85,7 +85,7 @@ def undisturbed(card: SoundCard, program: str, sounds: int) -> tuple[list[Any], 
     for _ in range(5):
         with card.record() as recording:
             told = run(program, card.env)
-        if len(sounding(recording.pcm)) == sounds:
+        if len(sounding(recording.speaker)) == sounds:
             break
     return told, recording
 
@@ -106,7 +106,7 @@ def test_what_is_written_sounds_whole_without_a_gap_and_its_times_are_true(card:
         sounds=2,
     )
     assert [what for what, _ in told] == ["started", "drained", "now"] * 2
-    sounds = sounding(recording.pcm)
+    sounds = sounding(recording.speaker)
     assert [length for _, length in sounds] == pytest.approx([0.7, 0.3], abs=0.005)
     first, second = (dict(told[n : n + 3]) for n in (0, 3))
     for times, (_, length) in zip((first, second), sounds, strict=True):
@@ -138,11 +138,11 @@ def test_a_flush_ends_the_sound_without_a_click_and_calls_nothing_back(card: Sou
     )
     assert [what for what, *_ in told] == ["started", "flushed", "started", "drained"]
     assert told[1] == ["flushed", 0]
-    (first, length), (second, _) = sounding(recording.pcm)
+    (first, length), (second, _) = sounding(recording.speaker)
     assert length < 1.0
     assert second - first > 0.7
     end = int((first + length) * RECORD_RATE)
-    fading = [abs(sample) for sample in array("h", recording.pcm)[end - RECORD_RATE // 1000 : end + 10]]
+    fading = [abs(sample) for sample in array("h", recording.speaker)[end - RECORD_RATE // 1000 : end + 10]]
     assert max(fading) < 12_000, "the tone is cut at its full height"
 
 
@@ -171,7 +171,7 @@ def test_speech_is_understood_at_the_speaker(card: SoundCard, tmp_path: Path) ->
     path = tmp_path / "heard.wav"
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, RECORD_RATE, 0, "NONE", ""))
-        file.writeframes(recording.pcm)
+        file.writeframes(recording.speaker)
     heard = words(WhisperTranscriber("tiny.en", "cpu", 2).transcribe(read_wav(path)).text)
     assert {"plumber", "comes", "tuesday"} <= set(heard)
 

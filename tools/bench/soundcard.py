@@ -1,9 +1,10 @@
 """A virtual sound card: real devices to the programs under test, with an independent player and recorder.
 
-A private PulseAudio has two null sinks: "speaker", the default output, whose monitor is recorded, and "feed",
-whose monitor is the default input "microphone". PortAudio reaches it through ALSA's pulse plugin, by an ALSA
-configuration of its own. Everything lies in a temporary folder; it works as root and as an ordinary user,
-without a session bus. Debian packages: pulseaudio pulseaudio-utils libasound2-plugins libportaudio2.
+A private PulseAudio has one null sink of two channels, the card. Its left channel is the default output
+"speaker"; what is played into its right one, "feed", is what the default input "microphone" hears. So both sides
+have one clock, as on a real card, and one recording of the card holds both, sample by sample. PortAudio reaches
+it through ALSA's pulse plugin, by an ALSA configuration of its own. Everything lies in a temporary folder; it
+works as root and as an ordinary user, without a session bus.
 
 PortAudio reads its configuration once per process: programs under test run as subprocesses with `env`.
 """
@@ -11,6 +12,7 @@ PortAudio reads its configuration once per process: programs under test run as s
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
 import os
 import shutil
 import subprocess
@@ -22,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ipc.errors import TimmyError
+
 RECORD_RATE = 48_000
 
 _START_S = 10.0
@@ -31,12 +35,18 @@ pcm.default { type pulse }
 ctl.default { type pulse }
 """
 
+_CHANNEL = "master={master} channels=1 channel_map=mono master_channel_map={channel} remix=no"
+_SPEAKER = _CHANNEL.format(master="card", channel="front-left")
+_FEED = _CHANNEL.format(master="card", channel="front-right")
+_MICROPHONE = _CHANNEL.format(master="card.monitor", channel="front-right")
+
 _MODULES = (
     "module-native-protocol-unix auth-anonymous=1 socket={socket}",
     # Without norewinds a null sink plays two seconds ahead, and what starts then is heard late.
-    "module-null-sink sink_name=speaker norewinds=1 rate=48000 channels=1",
-    "module-null-sink sink_name=feed norewinds=1 rate=48000 channels=1",
-    "module-remap-source source_name=microphone master=feed.monitor",
+    "module-null-sink sink_name=card norewinds=1 rate=48000 channels=2 channel_map=front-left,front-right",
+    f"module-remap-sink sink_name=speaker {_SPEAKER}",
+    f"module-remap-sink sink_name=feed {_FEED}",
+    f"module-remap-source source_name=microphone {_MICROPHONE}",
 )
 
 
@@ -56,33 +66,59 @@ def _ahead_of_others() -> Iterator[None]:
 
 
 class Recording:
-    """What the speaker played: 16-bit mono at RECORD_RATE. Complete once the `record` block has ended."""
+    """What the card played: 16-bit samples at RECORD_RATE, speaker and microphone by turns. Complete once the `record`
+    block has ended."""
 
     def __init__(self) -> None:
-        self.pcm = b""
+        self.frames = b""
         self.started_ns = 0
         """Monotonic time of the first sample, as near as its arrival tells (some 10 ms late)."""
 
+    @property
+    def speaker(self) -> bytes:
+        """What the speaker played: 16-bit mono."""
+        return memoryview(self.frames).cast("h")[0::2].tobytes()
+
+    @property
+    def microphone(self) -> bytes:
+        """What was played into the microphone: 16-bit mono."""
+        return memoryview(self.frames).cast("h")[1::2].tobytes()
+
+
+class SoundCardError(TimmyError):
+    """There can be no virtual sound card here. The text says what to install."""
+
+
+def missing_packages() -> list[str]:
+    """Debian packages that the card needs and that are not there."""
+    needed = {
+        "pulseaudio": shutil.which("pulseaudio"),
+        "pulseaudio-utils": all(map(shutil.which, ("pactl", "paplay", "parec"))),
+        "libasound2-plugins": any(Path("/usr").glob("lib*/**/alsa-lib/libasound_module_pcm_pulse.so")),
+        "libportaudio2": ctypes.util.find_library("portaudio"),
+    }
+    return [package for package, found in needed.items() if not found]
+
 
 class SoundCard:
-    """`with SoundCard() as card:` `card.env` is the environment in which programs find it."""
+    """`with SoundCard() as card:` programs find it in the environment `card.env`; `card.variables` are what that has
+    beside the present one. Raises SoundCardError."""
 
     def __enter__(self) -> Self:
-        missing = [tool for tool in ("pulseaudio", "pactl", "paplay", "parec") if shutil.which(tool) is None]
-        if missing:
-            raise RuntimeError(f"{missing[0]} is missing: apt install pulseaudio pulseaudio-utils")
+        if missing := missing_packages():
+            raise SoundCardError(f"a virtual sound card needs Debian packages: sudo apt install {' '.join(missing)}")
         self._folder = tempfile.TemporaryDirectory(prefix="sound-")
         folder = Path(self._folder.name)
         for name in ("home", "run"):
             (folder / name).mkdir(mode=0o700)
         (folder / "asound.conf").write_text(_ALSA, "ascii")
         self._socket = folder / "run" / "native"
-        self.env = {
-            **os.environ,
+        self.variables = {
             "ALSA_CONFIG_PATH": str(folder / "asound.conf"),
             "PULSE_SERVER": f"unix:{self._socket}",
             "PULSE_COOKIE": str(folder / "run" / "cookie"),
         }
+        self.env = os.environ | self.variables
         try:
             self._start(folder)
         except BaseException:
@@ -110,7 +146,7 @@ class SoundCard:
         deadline = time.monotonic() + _START_S
         while not self._answers():
             if self.server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"pulseaudio did not start: {self.log.read_text('utf-8', 'replace')}")
+                raise SoundCardError(f"pulseaudio does not start: {self.log.read_text('utf-8', 'replace').strip()}")
             time.sleep(0.02)
         self._run("pactl", "set-default-sink", "speaker")
         self._run("pactl", "set-default-source", "microphone")
@@ -143,13 +179,11 @@ class SoundCard:
 
     @contextlib.contextmanager
     def record(self) -> Iterator[Recording]:
-        """Records the speaker while the block runs."""
+        """Records speaker and microphone while the block runs."""
         recording = Recording()
-        options = ["--raw", "--format=s16le", f"--rate={RECORD_RATE}", "--channels=1", "--latency-msec=10"]
+        options = ["--raw", "--format=s16le", f"--rate={RECORD_RATE}", "--channels=2", "--latency-msec=10"]
         with _ahead_of_others():
-            parec = subprocess.Popen(
-                ["parec", "--device=speaker.monitor", *options], env=self.env, stdout=subprocess.PIPE
-            )
+            parec = subprocess.Popen(["parec", "--device=card.monitor", *options], env=self.env, stdout=subprocess.PIPE)
         started = threading.Event()
         blocks: list[bytes] = []
 
@@ -157,7 +191,7 @@ class SoundCard:
             assert parec.stdout is not None
             while block := parec.stdout.read1():  # type: ignore[attr-defined]
                 if not blocks:
-                    recording.started_ns = time.monotonic_ns() - len(block) // 2 * 1_000_000_000 // RECORD_RATE
+                    recording.started_ns = time.monotonic_ns() - len(block) // 4 * 1_000_000_000 // RECORD_RATE
                     started.set()
                 blocks.append(block)
 
@@ -165,7 +199,7 @@ class SoundCard:
         reader.start()
         try:
             if not started.wait(_START_S):
-                raise RuntimeError("the recorder hears nothing, not even silence")
+                raise SoundCardError("the recorder hears nothing, not even silence")
             yield recording
         finally:
             parec.terminate()
@@ -173,7 +207,7 @@ class SoundCard:
             parec.wait()
             assert parec.stdout is not None
             parec.stdout.close()
-            recording.pcm = b"".join(blocks)
+            recording.frames = b"".join(blocks)
 
     def _run(self, *command: str) -> None:
         subprocess.run(command, env=self.env, check=True, stdout=subprocess.DEVNULL)
