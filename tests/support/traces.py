@@ -120,7 +120,7 @@ class House:
 
         `attempts` over 1: the speaker goes on after a final text, and all attempts but the last are revoked. `until`:
         the last stage on the way to the first sound that happens. `without`: marks that nobody keeps, as (daemon,
-        stage). No `outcome`: its end is not kept either."""
+        stage). No `outcome`: dialog dies before its end, and its notes are not kept either."""
         rid = self._new_rid()
         way = _Way({**DELAYS, **(delays or {})}, self.now_ns, typed)
         for revision in range(attempts):
@@ -134,9 +134,10 @@ class House:
         for made in way.marks:
             if (made.daemon, made.stage) not in without:
                 self.mark(made.daemon, rid, made.stage, made.t_ns, made.arg, made.written_ns)
-        self.note(rid, "conversation", conversation, way.heard_ns)
-        if heard:
-            self.note(rid, "heard", heard, way.heard_ns)
+        if outcome:  # dialog keeps its notes with the end of a turn
+            self.note(rid, "conversation", conversation, way.marks[-1].t_ns)
+        if outcome and heard:
+            self.note(rid, "heard", heard, way.marks[-1].t_ns)
         self.now_ns = way.marks[-1].t_ns + round(pause_s * 1e9)
         return rid
 
@@ -217,7 +218,6 @@ class _Way:
     def __init__(self, delays: Mapping[str, float], at_ns: int, typed: bool) -> None:
         assert set(delays) == set(DELAYS), f"no such stage: {set(delays) - set(DELAYS)}"
         self.marks: list[Made] = []
-        self.heard_ns = at_ns
         self._at_ns = at_ns
         self._ns = {name: round(ms * 1e6) for name, ms in delays.items()}
         self._typed = typed
@@ -230,7 +230,6 @@ class _Way:
         self._hops = _parts(self._ns["ipc"], 5 if self._typed else 6)
         if not self._typed:
             self._speech(revision)
-        self.heard_ns = self._at_ns
         self._mark("dialog", Stage.HEARD, words)
         self._pass("unaccounted")
         self._mark("dialog", Stage.RECALL_START)
