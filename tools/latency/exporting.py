@@ -1,0 +1,39 @@
+"""What the exports of traces have in common: wall time, whose track a span lies on, and what has no length."""
+
+from __future__ import annotations
+
+from ipc.marks import Stage
+from tools.latency.turns import Span, Turn
+
+LEADER = "dialog"
+"""The daemon that leads a turn: the turn as a whole is its own."""
+
+MOMENTS = {
+    Stage.MUTED: "lease_ms",
+    Stage.RESUMED: "revision",
+    Stage.REVOKED: "revision",
+    Stage.CANCELLED: "",
+}
+"""Marks that are neither end of a span, and what their `arg` is."""
+
+
+def unix_ns(turn: Turn, t_ns: int) -> int:
+    """Unix time in ns of a monotonic time of the turn's host."""
+    return round(turn.begun_s * 1e9) + t_ns - turn.origin_ns
+
+
+def owner(span: Span) -> str:
+    """The daemon on whose track it is shown."""
+    return span.daemon or LEADER
+
+
+def extents(turn: Turn) -> dict[str, tuple[int, int]]:
+    """From when to when each daemon had to do with the turn, monotonic ns."""
+    found: dict[str, tuple[int, int]] = {}
+    for daemon, start_ns, end_ns in (
+        *((mark.daemon, mark.t_ns, mark.t_ns) for mark in turn.marks),
+        *((owner(span), span.start_ns, span.end_ns) for span in turn.spans),
+    ):
+        first, last = found.get(daemon, (start_ns, end_ns))
+        found[daemon] = min(first, start_ns), max(last, end_ns)
+    return found
