@@ -172,9 +172,9 @@ class Talk:
         return TurnResult(report, str(path))
 
 
-async def open_talk(stack: AsyncExitStack, out: Path | None) -> Talk:
-    """Connects to the daemons as microphone, speaker and follower of a conversation of its own."""
-    name = f"talk-{new_rid().hex()[-12:]}"
+async def open_talk(stack: AsyncExitStack, out: Path | None, name: str | None = None) -> Talk:
+    """Connects to the daemons as microphone, speaker and follower of a conversation: `name`, or a new one."""
+    name = name or f"talk-{new_rid().hex()[-12:]}"
     clients = {d: await stack.enter_async_context(Client(d, "talk")) for d in ("stt", "tts", "dialog")}
     for client in clients.values():
         await client.wait_connected()

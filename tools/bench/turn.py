@@ -1,66 +1,116 @@
-"""`timmy bench turn`: how long after the last voiced sample the answer begins to sound, and why."""
+"""`timmy bench turn`: how long after the last voiced sample the answer begins to sound, and why, for this suite
+and for the architecture that it follows."""
 
 from __future__ import annotations
 
 import asyncio
-import statistics
+import importlib.util
+import sys
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from pathlib import Path
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
 import click
 import msgspec
 
-from ipc.audio import read_wav
-from tools.bench.house import own_house
-from tools.recorded import TurnResult, open_talk
+from daemons import config
+from tools.bench.comparison import OURS, SEED, figures_of, ratios, spread, table
+from tools.bench.house import own_folders, running
+from tools.bench.machine import machine
+from tools.bench.questions import Spoken, memories, persona, questions, speak
+from tools.bench.stacks import STACKS, Outcome
+from tools.recorded import TurnResult
 from tools.show import json_option, print_json, print_table
 
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+FIXED_WAITS_MS = {"end-of-turn silence": 500, "after pausing the listener": 200}
+"""Of the old architecture, as its write-up has them."""
+
+NOTES = """\
+Fixed waits of the old architecture, as in its write-up: {waits}. http-new opens a connection for each request,
+http-pooled keeps them. Not counted for either: a hop to the model, which is in the preprocessor's process here, and
+the opening of a sound device where there is none."""
+
+
+def _names(context: click.Context, option: click.Parameter, value: str) -> list[str]:
+    """Names of stacks, each once."""
+    names = list(dict.fromkeys(value.split(",")))
+    for name in names:
+        if name not in STACKS:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(STACKS)}", context, option)
+    return names
 
 
 @click.command()
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(1, 1000), help="How often each is asked.")
+@click.option("--stack", "names", callback=_names, default=",".join(STACKS), show_default=True, help="What to measure.")
+@click.option("--rounds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How often each is asked.")
 @json_option
-def turn(rounds: int, as_json: bool) -> None:
-    """Say the bundled questions at speaking pace; report the time to the first audible sample.
+def turn(names: list[str], rounds: int, as_json: bool) -> None:
+    """Say questions at speaking pace; report the time to the first audible sample, and its stages.
 
-    The first round warms up and is not counted.
+    The old architecture (three HTTP services with the same engines) is measured beside the five daemons: each question
+    goes to one stack after the other. All have the same persona and the same 200 memories. One question to each warms
+    up and is not counted. A round takes about 4 minutes, with timmy alone one.
 
     \b
-    timmy bench turn --rounds 10 --json
+    timmy bench turn --rounds 5 --json
+    timmy bench turn --stack timmy
     """
-    questions = [read_wav(path) for path in sorted(EXAMPLES.glob("*.wav"))]
-    with own_house():
-        results = asyncio.run(_ask(questions, rounds))
-    figures = summary(results)
+    if names != [OURS] and importlib.util.find_spec("requests") is None:
+        raise click.ClickException("the HTTP stacks need the requests package: pip install requests")
+    asked = questions() * rounds
+    given = config.load().dialog.persona or persona()
+    with ExitStack() as stack:
+        stack.enter_context(own_folders(TIMMY_DIALOG_PERSONA=given))
+        tts = config.load().tts
+        spoken = asyncio.run(speak(questions(), tts.voice, tts.threads))
+        if OURS in names:
+            stack.enter_context(running())
+        outcomes, engines = asyncio.run(_measure(names, spoken, rounds))
+    figures = {
+        "stacks": {name: figures_of(outcomes[name], asked) | {"engines": engines[name]} for name in names},
+        "ratios": ratios(outcomes),
+        "n": len(asked),
+        "rounds": rounds,
+        "questions": len(spoken),
+        "seed": SEED,
+        "machine": machine(),
+        "fixed_waits_ms": FIXED_WAITS_MS,
+    }
+    if names == [OURS]:
+        figures |= summary([outcome.turn for outcome in outcomes[OURS] if outcome.turn])
     if as_json:
         print_json(figures)
-        return
-    print_table(
-        ["ms", "p50", "p90"],
-        [
-            [name, f"{row['p50']:.0f}", f"{row['p90']:.0f}"]
-            for name, row in {
-                "speech end to first audio": figures["speech_end_to_first_audio_ms"],
-                **figures["stages_ms"],
-            }.items()
-        ],
-    )
-    click.echo(f"{figures['turns']} turns, {figures['answered']} answered")
+    elif names == [OURS]:
+        _print_ours(figures)
+    else:
+        _print_comparison(figures)
 
 
-async def _ask(questions: Sequence[bytes], rounds: int) -> list[TurnResult]:
-    results: list[TurnResult] = []
+async def _measure(
+    names: Sequence[str], spoken: Sequence[Spoken], rounds: int
+) -> tuple[dict[str, list[Outcome]], dict[str, list[str]]]:
+    """Outcomes and engines of each stack. One stack works at a time; the others wait, loaded."""
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
     async with AsyncExitStack() as stack:
-        talk = await open_talk(stack, None)
-        for number in range(rounds + 1):
-            for pcm in questions:
-                turns = [result async for result in talk.play(pcm)]
-                if number:
-                    results += turns
-    return results
+        stacks = {name: await stack.enter_async_context(STACKS[name]()) for name in names}
+        for name, each in stacks.items():
+            _tell(f"{name}: remembering")
+            await each.remember(memories())
+        for each in stacks.values():
+            await each.ask(spoken[0].pcm)
+        for number in range(rounds):
+            for place, question in enumerate(spoken):
+                for name, each in stacks.items():
+                    _tell(f"round {number + 1}, question {place + 1}: {name}")
+                    outcomes[name].append(await each.ask(question.pcm))
+        _tell("")
+        return outcomes, {name: each.engines for name, each in stacks.items()}
+
+
+def _tell(what: str) -> None:
+    """What is going on, for somebody who watches."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[K{what}", nl=False, err=True)
 
 
 def summary(results: Sequence[TurnResult]) -> dict[str, Any]:
@@ -78,9 +128,36 @@ def summary(results: Sequence[TurnResult]) -> dict[str, Any]:
     }
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median and 90th percentile (inclusive method, as numpy's default)."""
-    if len(values) == 1:
-        return {"p50": values[0], "p90": values[0]}
-    deciles = statistics.quantiles(values, n=10, method="inclusive")
-    return {"p50": statistics.median(values), "p90": deciles[8]}
+def _print_ours(figures: dict[str, Any]) -> None:
+    rows = {"speech end to first audio": figures["speech_end_to_first_audio_ms"], **figures["stages_ms"]}
+    print_table(["ms", "p50", "p90"], [[name, f"{row['p50']:.0f}", f"{row['p90']:.0f}"] for name, row in rows.items()])
+    click.echo(f"{figures['turns']} turns, {figures['answered']} answered")
+
+
+def _print_comparison(figures: dict[str, Any]) -> None:
+    stacks = figures["stacks"]
+    print_table(*table(stacks))
+    click.echo()
+    for name, row in figures["ratios"].items():
+        click.echo(f"{name}: {row['ratio']:.1f} times (median; 95 % interval {row['low']:.1f} to {row['high']:.1f})")
+    click.echo()
+    print_table(
+        ["", "answered", "right memory in the prompt", "memories", "prompt tokens, cached"],
+        [
+            [
+                name,
+                f"{row['answered']} of {row['turns']}",
+                "{turns} of {of}".format(**row["right_memory_in_prompt"]),
+                f"{row['right_memory_in_prompt']['memories_p50']:.0f}",
+                "{p50:.0f}, {cached_p50:.0f}".format(**row["prompt_tokens"]),
+            ]
+            for name, row in stacks.items()
+        ],
+    )
+    click.echo()
+    click.echo(
+        f"{figures['questions']} questions, rounds: {figures['rounds']}. Stages are means, the ratio is of medians; "
+        f"its interval is a bootstrap of pairs (seed {figures['seed']})."
+    )
+    waits = ", ".join(f"{ms} ms {what}" for what, ms in figures["fixed_waits_ms"].items())
+    click.echo(NOTES.format(waits=waits))
