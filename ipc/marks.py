@@ -69,8 +69,8 @@ class Stage(IntEnum):
     ENDPOINT_CANDIDATE = 2  # stt: a silence that may end the turn; arg: revision
     ENDPOINT_CONFIRMED = 3  # stt: the silence that ends it; arg: revision
     TRANSCRIPT = 4  # stt: the text of a revision is complete; arg: revision
-    FINAL_SENT = 25  # stt: the final text goes to dialog; arg: revision
-    HEARD = 26  # dialog: the final text, or the typed question, has come; arg: its words
+    TEXT_SENT = 25  # stt: a candidate or a final goes to dialog; arg: revision
+    HEARD = 26  # dialog: it has come, or a typed question; arg: its words
     RECALL_START = 5  # dialog: memory is asked
     RECALL_END = 6  # dialog: it has answered, or cannot; arg: memories
     PROMPT_BUILT = 7  # dialog: the prompt is made; arg: its messages
@@ -83,6 +83,7 @@ class Stage(IntEnum):
     CLAUSE_RECEIVED = 28  # tts: the first clause has come
     SYNTHESIS_START = 13  # tts: it begins to make the first clause's audio
     FIRST_AUDIO = 14  # tts: its first samples are made
+    RELEASED = 30  # tts: what was held may sound
     PLAYBACK_STARTED = 15  # tts: playout time of the first sample at the device
     PLAYBACK_DRAINED = 16  # tts: playout time of the last one
     MEMORY_STORED = 17  # memory: what was said is kept; arg: the memory's id, 0 when it was not worth it

@@ -7,7 +7,6 @@ memory: there is no path from a stale result to an effect. Times are monotonic n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from daemons.dialog import stages
@@ -18,6 +17,7 @@ from daemons.dialog.effects import (
     EndSpeech,
     Mute,
     ReadPrompt,
+    Release,
     Report,
     SpeakClause,
     StartModel,
@@ -27,6 +27,7 @@ from daemons.dialog.effects import (
     TellSaid,
     Work,
 )
+from daemons.dialog.patience import patience_s
 from daemons.dialog.prompt import Prompter
 from daemons.dialog.stages import Timeline
 from daemons.dialog.turn import Phase, Turn
@@ -35,18 +36,6 @@ from ipc.messages import Generated, Memory, TurnCandidate, TurnFinal, TurnReport
 
 MUTE_LEASE_MS = 3000
 """The microphone hears again this long after dialog's death; renewed every third of it."""
-
-RECALL_PATIENCE_S = 2.0
-"""Recall takes some 20 ms; without it an answer is still better than none."""
-
-FIRST_TOKEN_PATIENCE_S = 30.0
-"""A large model on a cold remote server may need this to begin."""
-
-STALL_PATIENCE_S = 8.0
-"""Between tokens, between clauses, and from clause to sound: ten times what a slow machine was seen to need."""
-
-SOUNDING_S_PER_CHAR = 0.2
-"""Three times the slowest voice measured (Piper joe: 14 characters a second)."""
 
 APOLOGY = "Sorry, I could not answer that."
 APOLOGY_BROKEN_OFF = "Sorry, I lost my train of thought."
@@ -81,9 +70,11 @@ class Conversation:
     def partial(self, turn: bytes, text: str) -> list[Effect]:
         return [TellHeard(turn, text, False)] if self._hears(turn) else []
 
-    def candidate(self, event: TurnCandidate) -> list[Effect]:
-        """A silence that may be the end. The work begins with the final."""
-        return [TellHeard(event.turn, event.text, False)] if self._hears(event.turn) else []
+    def candidate(self, event: TurnCandidate, now_ns: int) -> list[Effect]:
+        """A silence that may be the end: recall, model and voice begin, and what comes of it is held."""
+        if not self._hears(event.turn):
+            return []
+        return self._hear(event, Timeline(), held=True, now_ns=now_ns)
 
     def resumed(self, turn: bytes, revision: int, t_ns: int, now_ns: int) -> list[Effect]:
         """The speaker goes on: the revision is void, unless its answer could be heard before he did."""
@@ -99,20 +90,19 @@ class Conversation:
         return [CancelWork(held.work), *self._unmute(held, now_ns)]
 
     def final(self, event: TurnFinal, now_ns: int) -> list[Effect]:
-        """The end of the turn is confirmed: recall, then the model, then the voice."""
-        if self._turn is not None and not self._hears(event.turn):
+        """The end of the turn is confirmed: what was done on its candidate may be heard, else it is done now."""
+        turn = self._turn
+        cancelled: list[Effect] = []
+        if turn is not None and turn.held and turn.work.turn == event.turn:
+            if (turn.work.revision, turn.heard) == (event.revision, _joined(turn.heard_before, event.text)):
+                turn.line.confirmed(event, now_ns)
+                return self._release(turn)
+            cancelled = self._put_off(turn)
+        elif turn is not None and not self._hears(event.turn):
             return []
-        before = self._turn.heard_before if self._turn else ""
-        line = Timeline(
-            last_voiced=event.last_voiced_ns,
-            endpoint=event.endpoint_ns,
-            transcript=event.transcript_ns,
-            final_sent=event.sent_ns,
-            final_back=now_ns,
-        )
-        turn = Turn(Work(event.turn, event.revision), Phase.RECALLING, aloud=True, heard_before=before, line=line)
-        turn.heard = f"{before} {event.text}".strip()[-TEXT_MAX_CHARS:]
-        return self._begin(turn, now_ns)
+        line = Timeline()
+        line.confirmed(event, now_ns)
+        return [*cancelled, *self._hear(event, line, held=False, now_ns=now_ns)]
 
     def dropped(self, turn: bytes, reason: str, now_ns: int) -> list[Effect]:
         """No words in it. Words of a revision given up for it still want their answer."""
@@ -201,10 +191,14 @@ class Conversation:
         turn = self._current(work, Phase.SPEAKING, Phase.SOUNDING)
         if turn is None:
             return []
+        if turn.held:
+            return self._put_off(turn)
         return [CancelWork(work), *self._unmute(turn, now_ns), *self._over("failed", detail)]
 
     def hearing_lost(self, now_ns: int) -> list[Effect]:
-        """stt went away with half a turn in it."""
+        """stt went away with half a turn in it. What is held nobody will confirm: after a silence it may be heard."""
+        if self._turn is not None and self._turn.held:
+            return self._release(self._turn)
         if self.phase is not Phase.HEARING:
             return []
         assert self._turn is not None
@@ -233,7 +227,7 @@ class Conversation:
         if turn.phase is Phase.SOUNDING and now_ns >= self._mute_renewal_ns:
             effects.append(self._mute(turn, now_ns, now_ns))
         waited_s = (now_ns - turn.progress_ns) / 1e9
-        if waited_s > _patience_s(turn):
+        if waited_s > patience_s(turn):
             effects += self._lost_patience(turn, now_ns)
         return effects
 
@@ -248,10 +242,36 @@ class Conversation:
             return self.speech_failed(turn.work, "the voice does not answer", now_ns)
         return self._apologise("the model stopped in the middle", now_ns)
 
+    def _hear(self, event: TurnCandidate | TurnFinal, line: Timeline, *, held: bool, now_ns: int) -> list[Effect]:
+        """Begins the work on what was understood."""
+        before = self._turn
+        work = Work(event.turn, event.revision)
+        if before is not None and before.work[:2] == work[:2]:
+            work = before.work
+        words = before.heard_before if before else ""
+        heard = _joined(words, event.text)
+        turn = Turn(work, Phase.RECALLING, aloud=True, held=held, heard=heard, heard_before=words, line=line)
+        return self._begin(turn, now_ns)
+
     def _begin(self, turn: Turn, now_ns: int) -> list[Effect]:
         self._turn = turn
         turn.line.recall_sent = turn.progress_ns = now_ns
-        return [TellHeard(turn.work.turn, turn.heard, True), StartRecall(turn.work, turn.heard)]
+        return [TellHeard(turn.work.turn, turn.heard, not turn.held), StartRecall(turn.work, turn.heard)]
+
+    def _release(self, turn: Turn) -> list[Effect]:
+        """From now on the turn is as any that was confirmed before its work began."""
+        turn.held = False
+        effects: list[Effect] = [TellHeard(turn.work.turn, turn.heard, True)]
+        effects += [TellSaid(turn.work.turn, clause) for clause in turn.said]
+        if turn.said:
+            effects.append(Release(turn.work))
+        return effects + (self._end_of_words() if turn.model_over else [])
+
+    def _put_off(self, turn: Turn) -> list[Effect]:
+        """Work that was begun early has failed. It is tried again when the turn is confirmed; nobody hears of this."""
+        again = turn.work._replace(attempt=turn.work.attempt + 1)
+        self._turn = Turn(again, Phase.HEARING, aloud=True, heard=turn.heard, heard_before=turn.heard_before)
+        return [CancelWork(turn.work)]
 
     def _speak(self, clauses: list[str], now_ns: int) -> list[Effect]:
         turn = self._turn
@@ -259,9 +279,10 @@ class Conversation:
         effects: list[Effect] = []
         for clause in clauses:
             turn.said.append(clause)
-            effects.append(TellSaid(turn.work.turn, clause))
+            if not turn.held:
+                effects.append(TellSaid(turn.work.turn, clause))
             if turn.aloud:
-                effects.append(SpeakClause(turn.work, clause))
+                effects.append(SpeakClause(turn.work, clause, turn.held))
                 turn.line.first_clause_sent = turn.line.first_clause_sent or now_ns
                 turn.phase = Phase.SPEAKING if turn.phase is Phase.THINKING else turn.phase
         return effects
@@ -269,6 +290,8 @@ class Conversation:
     def _end_of_words(self) -> list[Effect]:
         turn = self._turn
         assert turn is not None
+        if turn.held:
+            return []
         if turn.aloud:
             return [EndSpeech(turn.work)]
         return self._over("failed" if turn.failure else "answered", turn.failure)
@@ -277,6 +300,8 @@ class Conversation:
         """The model is given up; what was said stays, and a sentence says that it ends here."""
         turn = self._turn
         assert turn is not None
+        if turn.held:
+            return self._put_off(turn)
         turn.model_over, turn.failure, turn.progress_ns = True, detail, now_ns
         words = APOLOGY_BROKEN_OFF if turn.said else words
         return [CancelModel(turn.work), *self._speak([words], now_ns), *self._end_of_words()]
@@ -334,14 +359,5 @@ class Conversation:
         return turn if turn is not None and turn.work == work and turn.phase in phases else None
 
 
-def _patience_s(turn: Turn) -> float:
-    """How long the turn may go without progress in its phase."""
-    if turn.phase is Phase.HEARING:
-        return math.inf
-    if turn.phase is Phase.RECALLING:
-        return RECALL_PATIENCE_S
-    if turn.phase is Phase.THINKING and not turn.line.first_token:
-        return FIRST_TOKEN_PATIENCE_S
-    if turn.phase is Phase.SOUNDING and turn.model_over:
-        return STALL_PATIENCE_S + SOUNDING_S_PER_CHAR * sum(map(len, turn.said))
-    return STALL_PATIENCE_S
+def _joined(before: str, text: str) -> str:
+    return f"{before} {text}".strip()[-TEXT_MAX_CHARS:]

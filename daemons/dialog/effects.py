@@ -10,10 +10,12 @@ from ipc.messages import ChatMessage, TurnReport
 
 
 class Work(NamedTuple):
-    """What a result must bear to be still wanted: the turn and the revision that it was started for."""
+    """What a result must bear to be still wanted: the turn and the revision that it was started for, and how often
+    that was tried before."""
 
     turn: bytes
     revision: int
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,18 @@ class ReadPrompt:
 
 @dataclass(frozen=True, slots=True)
 class SpeakClause:
-    """The first one of a work opens the utterance."""
+    """The first one of a work opens the utterance; with `held` nothing of it sounds before its Release."""
 
     work: Work
     text: str
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The turn is confirmed: what was held may sound."""
+
+    work: Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,7 @@ Effect = (
     | StartModel
     | ReadPrompt
     | SpeakClause
+    | Release
     | EndSpeech
     | CancelWork
     | CancelModel

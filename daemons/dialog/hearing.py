@@ -12,6 +12,7 @@ from daemons.dialog.effects import Effect
 from daemons.dialog.followers import Followers
 from daemons.dialog.peers import Peer
 from ipc.errors import TimmyError
+from ipc.marks import Marker, Stage
 from ipc.messages import (
     Body,
     InputLost,
@@ -41,12 +42,14 @@ class Hearing:
         act: Callable[[Conversation, list[Effect]], None],
         followers: Followers,
         every: Callable[[], list[Conversation]],
+        marks: Marker,
     ) -> None:
         self._peer = peer
         self._conversation = conversation
         self._act = act
         self._followers = followers
         self._every = every
+        self._marks = marks
 
     async def run(self) -> None:
         while True:
@@ -68,6 +71,8 @@ class Hearing:
 
     def _heard(self, item: Body) -> None:
         now_ns = time.monotonic_ns()
+        if isinstance(item, TurnCandidate | TurnFinal):
+            self._marks.mark(item.turn, Stage.HEARD, now_ns, len(item.text.split()))
         conversation = self._conversation(getattr(item, "conversation", ""))
         match item:
             case SpeechStarted():
@@ -75,7 +80,7 @@ class Hearing:
             case Partial():
                 effects = conversation.partial(item.turn, item.text)
             case TurnCandidate():
-                effects = conversation.candidate(item)
+                effects = conversation.candidate(item, now_ns)
             case TurnResumed():
                 effects = conversation.resumed(item.turn, item.revision, item.t_ns, now_ns)
             case TurnFinal():

@@ -93,7 +93,7 @@ class DialogService:
         self._journal = Journal(state_dir() / "dialog" / "to-remember.jsonl")
         for peer in self._peers.values():
             await peer.start()
-        hearing = Hearing(self._peers["stt"], self.conversation, self.act, self._followers, self._each)
+        hearing = Hearing(self._peers["stt"], self.conversation, self.act, self._followers, self._each, self._marks)
         loop = asyncio.get_running_loop()
         for job in (hearing.run, self._keep_time, self._keep_storing, self._keep_prompt_read):
             self._tasks.append(loop.create_task(_keep_up(job)))
@@ -154,8 +154,6 @@ class DialogService:
                 self._journal.add(effect)
                 self._store_wanted.set()
             case TellHeard(turn, text, final):
-                if final:
-                    self._marks.mark(turn, Stage.HEARD, arg=len(text.split()))
                 self._followers.tell(conversation.name, TurnHeard(turn=turn, text=text, final=final))
             case TellSaid(turn, text):
                 self._followers.tell(conversation.name, TurnSaid(turn=turn, text=text))
@@ -221,6 +219,7 @@ class DialogService:
         if not body.text.strip():
             raise CallError(Code.BAD_REQUEST, "there is no question in it")
         conversation = self._idle(body.conversation)
+        self._marks.mark(call.rid, Stage.HEARD, call.received_ns, len(body.text.split()))
         with self._followers.of(body.conversation) as told:
             self.act(conversation, conversation.ask(call.rid, body.text, body.speak, time.monotonic_ns()))
             report = await self._until_report(call, conversation, told)

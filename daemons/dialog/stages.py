@@ -1,10 +1,11 @@
-"""Where a turn's time went. Every stage ends where the next one begins, so that they add up to the total."""
+"""Where a turn's time went: the stages and what none of them explains add up to the total."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ipc.messages import Stages
+from ipc.messages import Stages, TurnFinal
+from ipc.shares import divide
 
 
 @dataclass(slots=True)
@@ -29,6 +30,11 @@ class Timeline:
     first_clause_received: int = 0
     first_sample: int = 0
 
+    def confirmed(self, event: TurnFinal, now_ns: int) -> None:
+        """The end of the turn has come, read at `now_ns`."""
+        self.last_voiced, self.endpoint, self.transcript = event.last_voiced_ns, event.endpoint_ns, event.transcript_ns
+        self.final_sent, self.final_back = event.sent_ns, now_ns
+
 
 def first_audio_ms(line: Timeline) -> float | None:
     """Last voiced sample to first audible sample, if the turn came that far."""
@@ -38,32 +44,34 @@ def first_audio_ms(line: Timeline) -> float | None:
 
 
 def stages(line: Timeline) -> Stages | None:
-    """The shares of `first_audio_ms`, or None for a turn that skipped a stage."""
+    """The shares of `first_audio_ms`, or None for a turn that skipped a stage.
+
+    Until the end of the turn is confirmed all belongs to `endpoint`, since nothing could sound before: work that was
+    done in that silence costs nothing."""
     total = first_audio_ms(line)
     passed = (line.recall_finished, line.model_received, line.first_token, line.first_clause_received)
-    if total is None or not all(passed):
+    if total is None or total < 0 or not all(passed):
         return None
-    heard = max(line.endpoint, line.transcript)
-    parts = {
-        "endpoint": line.endpoint - line.last_voiced,
-        "stt": heard - line.endpoint,
-        "recall": line.recall_finished - line.recall_received,
-        "llm_first_token": line.first_token - line.model_received,
-        "llm_first_clause": line.first_clause_sent - line.first_token_back,
-        "tts_first_audio": line.first_sample - line.first_clause_received,
-        "ipc": _hops(line),
-    }
-    shares = {name: ns / 1e6 for name, ns in parts.items()}
-    return Stages(**shares, unaccounted=total - sum(shares.values()))
+    shares = dict.fromkeys(Stages.__struct_fields__, 0)
+    legs = _legs(line)
+    for piece in divide([leg[1:] for leg in legs], line.last_voiced, line.first_sample):
+        shares["unaccounted" if piece.leg is None else legs[piece.leg][0]] += piece.end - piece.start
+    return Stages(**{name: ns / 1e6 for name, ns in shares.items()})
 
 
-def _hops(line: Timeline) -> int:
-    """Time on the wire: from each send to its receipt, there and back."""
-    return (
-        (line.final_back - line.final_sent)
-        + (line.recall_received - line.recall_sent)
-        + (line.recall_back - line.recall_finished)
-        + (line.model_received - line.model_sent)
-        + (line.first_token_back - line.first_token)
-        + (line.first_clause_received - line.first_clause_sent)
-    )
+def _legs(line: Timeline) -> list[tuple[str, int, int]]:
+    """What happened between the moments, the more telling first. On the wire: from each send to its receipt."""
+    return [
+        ("endpoint", line.last_voiced, line.endpoint),
+        ("stt", line.endpoint, line.transcript),
+        ("ipc", line.final_sent, line.final_back),
+        ("ipc", line.recall_sent, line.recall_received),
+        ("recall", line.recall_received, line.recall_finished),
+        ("ipc", line.recall_finished, line.recall_back),
+        ("ipc", line.model_sent, line.model_received),
+        ("llm_first_token", line.model_received, line.first_token),
+        ("ipc", line.first_token, line.first_token_back),
+        ("llm_first_clause", line.first_token_back, line.first_clause_sent),
+        ("ipc", line.first_clause_sent, line.first_clause_received),
+        ("tts_first_audio", line.first_clause_received, line.first_sample),
+    ]

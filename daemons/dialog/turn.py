@@ -24,12 +24,14 @@ class Phase(Enum):
 
 @dataclass(slots=True)
 class Turn:
-    """One turn. `heard_before`: words of a turn that was given up for this one; `heard` begins with them. While
-    hearing, `heard` is what a revision that was given up had understood."""
+    """One turn. `held`: its end is not confirmed, so nothing of its answer may be heard or seen. `heard_before`: words
+    of a turn that was given up for this one; `heard` begins with them. While hearing, `heard` is what a revision
+    that was given up had understood, and no work bears `work` yet."""
 
     work: Work
     phase: Phase
     aloud: bool
+    held: bool = False
     heard: str = ""
     heard_before: str = ""
     said: list[str] = field(default_factory=list)

@@ -18,12 +18,14 @@ from daemons.dialog.effects import (
     CancelWork,
     Effect,
     EndSpeech,
+    Release,
     SpeakClause,
     StartModel,
     StartRecall,
     Work,
 )
 from daemons.dialog.peers import Peer
+from ipc import messages
 from ipc.client import Stream
 from ipc.errors import CallCancelled, CallError, TimmyError
 from ipc.marks import Marker, Stage
@@ -45,6 +47,9 @@ log = logging.getLogger(__name__)
 
 RECALL_TTL_MS = 2000
 MODEL_TTL_MS = 120_000
+Clauses = asyncio.Queue[Clause | messages.Release | None]
+"""What goes up to the voice for one utterance; None: that was all."""
+
 Act = Callable[[Conversation, list[Effect]], None]
 
 
@@ -60,7 +65,7 @@ class Workers:
         self._settings = settings
         self._marks = marks
         self._tasks: dict[tuple[Work, str], asyncio.Task[None]] = {}
-        self._clauses: dict[Work, asyncio.Queue[str | None]] = {}
+        self._clauses: dict[Work, Clauses] = {}
 
     def carry_out(self, effect: Effect) -> None:
         """Starts or stops what a turn asks for."""
@@ -68,13 +73,15 @@ class Workers:
             case StartRecall(work, text):
                 self._marks.mark(work.turn, Stage.RECALL_START)
                 self._spawn(work, "recall", self._recall(work, text))
-            case StartModel(work, messages):
-                self._marks.mark(work.turn, Stage.PROMPT_BUILT, arg=len(messages))
-                self._spawn(work, "model", self._model(work, messages))
-            case SpeakClause(work, text):
-                self._clause(work, text)
+            case StartModel(work, prompt):
+                self._marks.mark(work.turn, Stage.PROMPT_BUILT, arg=len(prompt))
+                self._spawn(work, "model", self._model(work, prompt))
+            case SpeakClause(work, text, held):
+                self._clause(work, text, held)
+            case Release(work):
+                self._clauses[work].put_nowait(messages.Release())
             case EndSpeech(work):
-                self._clause(work, None)
+                self._clauses[work].put_nowait(None)
             case CancelWork(work):
                 self._marks.mark(work.turn, Stage.REVOKED, arg=work.revision)
                 self._cancel(work, "recall", "model", "speech")
@@ -84,13 +91,13 @@ class Workers:
             case _:
                 raise TypeError(f"{type(effect).__name__} is not work")
 
-    def _clause(self, work: Work, text: str | None) -> None:
-        """Hands a clause to the voice; None: that was the last. The first one opens the utterance."""
+    def _clause(self, work: Work, text: str, held: bool) -> None:
+        """Hands a clause to the voice. The first one opens the utterance."""
         if work not in self._clauses:
             self._marks.mark(work.turn, Stage.FIRST_CLAUSE)
             self._clauses[work] = asyncio.Queue()
-            self._spawn(work, "speech", self._speech(work, self._clauses[work]))
-        self._clauses[work].put_nowait(text)
+            self._spawn(work, "speech", self._speech(work, held, self._clauses[work]))
+        self._clauses[work].put_nowait(Clause(text=text))
 
     def _cancel(self, work: Work, *kinds: str) -> None:
         for kind in kinds:
@@ -132,11 +139,11 @@ class Workers:
         times = (reply.received_ns, reply.finished_ns)
         self._tell(self._conversation.recalled(work, reply.memories, times, time.monotonic_ns()))
 
-    async def _model(self, work: Work, messages: Sequence[ChatMessage]) -> None:
+    async def _model(self, work: Work, prompt: Sequence[ChatMessage]) -> None:
         stream: Stream | None = None
         try:
             client = await self._peers["llm"].ready()
-            request = Generate(messages=list(messages), max_tokens=self._settings.max_answer_tokens)
+            request = Generate(messages=list(prompt), max_tokens=self._settings.max_answer_tokens)
             self._marks.mark(work.turn, Stage.MODEL_SENT)
             stream = client.open(request, rid=work.turn, ttl_ms=MODEL_TTL_MS)
             came = False
@@ -156,12 +163,12 @@ class Workers:
                 stream.cancel("revoked")
             raise
 
-    async def _speech(self, work: Work, clauses: asyncio.Queue[str | None]) -> None:
+    async def _speech(self, work: Work, held: bool, clauses: Clauses) -> None:
         stream: Stream | None = None
         sender: asyncio.Task[None] | None = None
         try:
             client = await self._peers["tts"].ready()
-            stream = client.open(Speak(conversation=self._conversation.name), rid=work.turn)
+            stream = client.open(Speak(conversation=self._conversation.name, hold=held), rid=work.turn)
             sender = asyncio.get_running_loop().create_task(_send_clauses(stream, clauses))
             async for item, _ in stream:
                 self._sounded(work, item)
@@ -190,10 +197,10 @@ class Workers:
             self._tell(conversation.playback_drained(work, item.t_ns))
 
 
-async def _send_clauses(stream: Stream, clauses: asyncio.Queue[str | None]) -> None:
+async def _send_clauses(stream: Stream, clauses: Clauses) -> None:
     try:
-        while (text := await clauses.get()) is not None:
-            await stream.send(Clause(text=text))
+        while (item := await clauses.get()) is not None:
+            await stream.send(item)
         stream.end()
     except (CallError, CallCancelled) as error:
         # The reading side gets the same failure and tells the core.

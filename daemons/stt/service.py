@@ -146,9 +146,10 @@ class SttService:
                 self._marks.mark(event.turn, Stage.LAST_VOICED, event.last_voiced_ns, event.revision)
                 self._marks.mark(event.turn, Stage.ENDPOINT_CANDIDATE, event.endpoint_ns, event.revision)
                 self._marks.mark(event.turn, Stage.TRANSCRIPT, event.transcript_ns, event.revision)
+                self._marks.mark(event.turn, Stage.TEXT_SENT, arg=event.revision)
             case TurnFinal():
                 self._marks.mark(event.turn, Stage.ENDPOINT_CONFIRMED, event.endpoint_ns, event.revision)
-                self._marks.mark(event.turn, Stage.FINAL_SENT, event.sent_ns, event.revision)
+                self._marks.mark(event.turn, Stage.TEXT_SENT, event.sent_ns, event.revision)
             case TurnResumed():
                 self._marks.mark(event.turn, Stage.RESUMED, event.t_ns, event.revision)
 

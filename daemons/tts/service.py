@@ -131,6 +131,7 @@ class TtsService:
                 if isinstance(item, Clause):
                     self._do(self._core.clause(number, item.text, time.monotonic_ns()))
                 elif isinstance(item, Release):
+                    self._marks.mark(call.rid, Stage.RELEASED)
                     self._do(self._core.release(number, time.monotonic_ns()))
             self._do(self._core.end(number, time.monotonic_ns()))
         except Exception as error:

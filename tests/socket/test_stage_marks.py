@@ -61,6 +61,10 @@ async def say(microphone: Stream, pcm: bytes) -> None:
         await microphone.send(m.Audio(t_ns=frame.t_ns), frame.pcm)
 
 
+UNTOLD_NS = -1
+"""A time that no event tells."""
+
+
 def of_event(event: m.Body) -> list[Mark]:
     """What stt marks when it tells this."""
     match event:
@@ -69,13 +73,14 @@ def of_event(event: m.Body) -> list[Mark]:
                 Mark(turn, Stage.LAST_VOICED, event.last_voiced_ns, revision),
                 Mark(turn, Stage.ENDPOINT_CANDIDATE, event.endpoint_ns, revision),
                 Mark(turn, Stage.TRANSCRIPT, event.transcript_ns, revision),
+                Mark(turn, Stage.TEXT_SENT, UNTOLD_NS, revision),
             ]
         case m.SpeechStarted():
             return [Mark(event.turn, Stage.SPEECH_STARTED, event.t_ns, 0)]
         case m.TurnFinal():
             return [
                 Mark(event.turn, Stage.ENDPOINT_CONFIRMED, event.endpoint_ns, event.revision),
-                Mark(event.turn, Stage.FINAL_SENT, event.sent_ns, event.revision),
+                Mark(event.turn, Stage.TEXT_SENT, event.sent_ns, event.revision),
             ]
         case m.TurnResumed():
             return [Mark(event.turn, Stage.RESUMED, event.t_ns, event.revision)]
@@ -96,7 +101,10 @@ def test_stt_marks_what_it_tells_of_a_turn(tmp_path: Path, marks: Recorder) -> N
             while told[-1].revision == 1:  # type: ignore[attr-defined]  # the first silence was confirmed, too
                 await until_told(events, m.TurnFinal, told)
             assert [event.revision for event in told if isinstance(event, m.TurnResumed)] == [1]
-            assert marks.marks == [mark for event in told for mark in of_event(event)]
+            expected = [mark for event in told for mark in of_event(event)]
+            assert len(marks.marks) == len(expected)
+            for mark, wanted in zip(marks.marks, expected, strict=True):
+                assert mark == (wanted._replace(t_ns=mark.t_ns) if wanted.t_ns == UNTOLD_NS else wanted)
 
     run(task)
 

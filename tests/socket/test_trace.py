@@ -26,8 +26,7 @@ CHAIN = [
     Stage.SPEECH_STARTED,
     Stage.LAST_VOICED,
     Stage.ENDPOINT_CANDIDATE,
-    Stage.ENDPOINT_CONFIRMED,
-    Stage.FINAL_SENT,
+    Stage.TEXT_SENT,
     Stage.HEARD,
     Stage.RECALL_START,
     Stage.RECALL_END,
@@ -50,7 +49,7 @@ CHAIN = [
 OWNERS = {
     "stt": {
         *{Stage.SPEECH_STARTED, Stage.LAST_VOICED, Stage.ENDPOINT_CANDIDATE, Stage.ENDPOINT_CONFIRMED},
-        *{Stage.TRANSCRIPT, Stage.FINAL_SENT, Stage.MUTED},
+        *{Stage.TRANSCRIPT, Stage.TEXT_SENT, Stage.MUTED},
     },
     "dialog": {
         *{Stage.HEARD, Stage.RECALL_START, Stage.RECALL_END, Stage.PROMPT_BUILT, Stage.MODEL_SENT},
@@ -137,11 +136,15 @@ def test_a_turn_leaves_every_stage_and_a_revoked_one_says_so(tmp_path: Path) -> 
 
 def _check_stages(turn: list[Found], report: TurnReport) -> None:
     for daemon, stages in OWNERS.items():
-        assert {mark.stage for where, mark in turn if where == daemon} - HOPS == stages
+        assert {mark.stage for where, mark in turn if where == daemon} - HOPS - {Stage.RELEASED} == stages
     for earlier, later in itertools.pairwise(CHAIN):
         assert first(turn, earlier).t_ns <= first(turn, later).t_ns, (earlier, later)
     assert first(turn, Stage.LAST_VOICED).t_ns < first(turn, Stage.TRANSCRIPT).t_ns
     assert first(turn, Stage.TRANSCRIPT).t_ns < first(turn, Stage.RECALL_START).t_ns
+    confirmed = first(turn, Stage.ENDPOINT_CONFIRMED).t_ns
+    assert first(turn, Stage.ENDPOINT_CANDIDATE).t_ns < confirmed < first(turn, Stage.PLAYBACK_STARTED).t_ns
+    for released in (mark for _, mark in turn if mark.stage is Stage.RELEASED):
+        assert confirmed < released.t_ns < first(turn, Stage.PLAYBACK_STARTED).t_ns
     voiced, sounded = first(turn, Stage.LAST_VOICED).t_ns, first(turn, Stage.PLAYBACK_STARTED).t_ns
     assert (sounded - voiced) / 1e6 == report.first_audio_ms
     assert first(turn, Stage.PROMPT_TOKENS).arg == report.prompt_tokens

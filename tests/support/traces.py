@@ -303,7 +303,7 @@ class _Way:
         self._pass("stt")
         text_ns = self._at_ns if self._ns["stt"] else (candidate_ns + confirmed_ns) // 2
         self.marks.append(Made("stt", Stage.TRANSCRIPT, text_ns, revision, text_ns))
-        self._mark("stt", Stage.FINAL_SENT, revision)
+        self._mark("stt", Stage.TEXT_SENT, revision)
         self._hop()
 
     def _request(self, daemon: str, epoch: int) -> None:

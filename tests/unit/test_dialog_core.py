@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 
-from daemons.dialog import core
+from daemons.dialog import patience
 from daemons.dialog.core import APOLOGY, APOLOGY_BROKEN_OFF, APOLOGY_NOT_HEARD, MUTE_LEASE_MS, Conversation
 from daemons.dialog.effects import (
     CancelModel,
@@ -15,6 +15,7 @@ from daemons.dialog.effects import (
     EndSpeech,
     Mute,
     ReadPrompt,
+    Release,
     Report,
     SpeakClause,
     StartModel,
@@ -47,6 +48,13 @@ def final(turn: bytes = A, revision: int = 0, text: str = "Where is the key?") -
     return TurnFinal(
         conversation="home", turn=turn, revision=revision, text=text,
         last_voiced_ns=500 * MS, endpoint_ns=1000 * MS, transcript_ns=900 * MS, sent_ns=1001 * MS,
+    )  # fmt: skip
+
+
+def candidate(turn: bytes = A, revision: int = 0, text: str = "Where is the key?") -> TurnCandidate:
+    return TurnCandidate(
+        conversation="home", turn=turn, revision=revision, text=text,
+        last_voiced_ns=500 * MS, endpoint_ns=700 * MS, transcript_ns=900 * MS,
     )  # fmt: skip
 
 
@@ -87,16 +95,12 @@ def test_a_turn_from_first_word_to_stored_memory() -> None:
     talk = conversation()
     assert talk.speech_started(A, 0, 0) == []
     assert talk.partial(A, "Where is") == [TellHeard(A, "Where is", False)]
-    candidate = TurnCandidate(
-        conversation="home", turn=A, revision=0, text="Where is the key?",
-        last_voiced_ns=500 * MS, endpoint_ns=700 * MS, transcript_ns=900 * MS,
-    )  # fmt: skip
-    assert talk.candidate(candidate) == [TellHeard(A, "Where is the key?", False)]
     work = Work(A, 0)
-    assert talk.final(final(), 1002 * MS) == [
-        TellHeard(A, "Where is the key?", True),
+    assert talk.candidate(candidate(), 902 * MS) == [
+        TellHeard(A, "Where is the key?", False),
         StartRecall(work, "Where is the key?"),
     ]
+    assert talk.final(final(), 1002 * MS) == [TellHeard(A, "Where is the key?", True)]
     effects = talk.recalled(work, [KEY], (1003 * MS, 1013 * MS), 1014 * MS)
     assert KEY.text in only(effects, StartModel).messages[-1].content
     assert talk.token(work, "Under the", 1100 * MS, 1101 * MS) == []
@@ -207,10 +211,7 @@ def test_noise_ends_in_no_answer() -> None:
 def test_what_is_heard_of_a_turn_not_in_hand_is_not_told() -> None:
     talk = conversation()
     assert talk.partial(A, "x") == []
-    candidate = TurnCandidate(
-        conversation="home", turn=A, revision=0, text="x", last_voiced_ns=0, endpoint_ns=0, transcript_ns=0
-    )
-    assert talk.candidate(candidate) == []
+    assert talk.candidate(candidate(), 0) == []
 
 
 def test_a_final_without_a_beginning_is_answered() -> None:
@@ -336,11 +337,11 @@ def test_nothing_is_waited_for_without_end() -> None:
     assert talk.tick(3600 * S) == []
 
     talk.final(final(), 0)
-    late = int((core.RECALL_PATIENCE_S + 1) * S)
+    late = int((patience.RECALL_PATIENCE_S + 1) * S)
     assert only(talk.tick(late), StartModel)
-    late += int((core.FIRST_TOKEN_PATIENCE_S + 1) * S)
+    late += int((patience.FIRST_TOKEN_PATIENCE_S + 1) * S)
     assert only(talk.tick(late), SpeakClause).text == APOLOGY
-    late += int((core.STALL_PATIENCE_S + 1) * S)
+    late += int((patience.STALL_PATIENCE_S + 1) * S)
     assert report(talk.tick(late)).detail == "the voice does not answer"
 
 
@@ -348,7 +349,7 @@ def test_a_model_that_stops_between_tokens_is_given_up() -> None:
     talk = conversation()
     work = thinking(talk)
     talk.token(work, "It", 1 * S, 1 * S)
-    effects = talk.tick(1 * S + int((core.STALL_PATIENCE_S + 1) * S))
+    effects = talk.tick(1 * S + int((patience.STALL_PATIENCE_S + 1) * S))
     assert only(effects, CancelModel) == CancelModel(work)
     assert only(effects, SpeakClause).text == APOLOGY
 
@@ -356,7 +357,7 @@ def test_a_model_that_stops_between_tokens_is_given_up() -> None:
 def test_a_model_that_stops_while_its_first_words_sound_is_given_up() -> None:
     talk = conversation()
     sounding(talk)
-    effects = talk.tick(1211 * MS + int((core.STALL_PATIENCE_S + 1) * S))
+    effects = talk.tick(1211 * MS + int((patience.STALL_PATIENCE_S + 1) * S))
     assert only(effects, SpeakClause).text == APOLOGY_BROKEN_OFF
 
 
@@ -365,9 +366,9 @@ def test_a_voice_that_never_ends_is_given_up_after_the_length_of_its_text() -> N
     work = sounding(talk)
     talk.model_done(work, USAGE, 2 * S)
     chars = sum(map(len, ["It is there.", "And"]))
-    patience = core.STALL_PATIENCE_S + core.SOUNDING_S_PER_CHAR * chars
-    assert Report not in kinds(talk.tick(2 * S + int((patience - 0.1) * S)))
-    assert report(talk.tick(2 * S + int((patience + 0.1) * S))).outcome == "failed"
+    waits = patience.STALL_PATIENCE_S + patience.SOUNDING_S_PER_CHAR * chars
+    assert Report not in kinds(talk.tick(2 * S + int((waits - 0.1) * S)))
+    assert report(talk.tick(2 * S + int((waits + 0.1) * S))).outcome == "failed"
 
 
 def test_what_a_fresh_model_should_read() -> None:
@@ -407,3 +408,120 @@ def test_what_was_heard_and_said_fits_into_a_message() -> None:
         talk.token(work, "b" * 4000 + ". ", 5, 5)
     talk.model_done(work, USAGE, 6)
     assert len(report(talk.playback_drained(work, 7)).said) == TEXT_MAX_CHARS
+
+
+# --- work on the candidate ---
+
+
+def prepared(talk: Conversation) -> Work:
+    """Brings a turn to where its whole answer lies with the voice and waits for the turn's end."""
+    talk.speech_started(A, 0, 0)
+    talk.candidate(candidate(), 902 * MS)
+    work = Work(A, 0)
+    talk.recalled(work, [KEY], (903 * MS, 904 * MS), 905 * MS)
+    assert talk.token(work, "Under the pot. There", 930 * MS, 931 * MS) == [
+        SpeakClause(work, "Under the pot.", held=True)
+    ]
+    talk.clause_ready(work, 932 * MS, 950 * MS)
+    assert talk.model_done(work, USAGE, 960 * MS) == [SpeakClause(work, "There", held=True)]
+    return work
+
+
+def test_an_answer_to_the_candidate_is_held_until_the_turn_is_confirmed() -> None:
+    talk = conversation()
+    work = prepared(talk)
+    assert talk.final(final(), 1002 * MS) == [
+        TellHeard(A, "Where is the key?", True),
+        TellSaid(A, "Under the pot."),
+        TellSaid(A, "There"),
+        Release(work),
+        EndSpeech(work),
+    ]
+    assert only(talk.playback_started(work, 1010 * MS, 1011 * MS), Mute).from_ns == 1010 * MS
+    told = report(talk.playback_drained(work, 2000 * MS))
+    assert (told.outcome, told.heard, told.said) == ("answered", "Where is the key?", "Under the pot. There")
+    assert (told.first_audio_ms, told.memories) == (510, 1)
+    assert told.stages is not None
+    assert (told.stages.endpoint, told.stages.llm_first_token) == (500, 0), "work in the silence costs nothing"
+
+
+def test_a_turn_confirmed_before_its_first_clause_is_not_held() -> None:
+    talk = conversation()
+    talk.speech_started(A, 0, 0)
+    talk.candidate(candidate(), 902 * MS)
+    work = Work(A, 0)
+    talk.recalled(work, [], (903 * MS, 904 * MS), 905 * MS)
+    assert kinds(talk.final(final(), 1002 * MS)) == [TellHeard]
+    assert talk.token(work, "Under the pot. ", 1010 * MS, 1011 * MS) == [
+        TellSaid(A, "Under the pot."),
+        SpeakClause(work, "Under the pot."),
+    ]
+    assert talk.model_done(work, USAGE, 1100 * MS) == [EndSpeech(work)]
+
+
+def test_what_is_held_is_revoked_when_the_speaker_goes_on_and_his_words_stay() -> None:
+    talk = conversation()
+    work = prepared(talk)
+    assert talk.resumed(A, 0, 980 * MS, 985 * MS) == [CancelWork(work)]
+    assert talk.playback_started(work, 990 * MS, 991 * MS) == []
+    effects = talk.candidate(candidate(revision=1, text="Where is the key to the shed?"), 1500 * MS)
+    assert only(effects, StartRecall) == StartRecall(Work(A, 1), "Where is the key to the shed?")
+    assert talk.token(work, "Late. ", 1510 * MS, 1511 * MS) == []
+    assert kinds(talk.final(final(revision=1, text="Where is the key to the shed?"), 1800 * MS)) == [TellHeard]
+
+
+def test_a_final_that_says_something_else_is_answered_anew() -> None:
+    talk = conversation()
+    work = prepared(talk)
+    again = Work(A, 0, 1)
+    assert talk.final(final(text="Where are the keys?"), 1002 * MS) == [
+        CancelWork(work),
+        TellHeard(A, "Where are the keys?", True),
+        StartRecall(again, "Where are the keys?"),
+    ]
+    assert talk.recalled(work, [KEY], (1, 2), 1003 * MS) == []
+    assert only(talk.recalled(again, [], (1, 2), 1004 * MS), StartModel).work == again
+
+
+def test_a_final_of_a_later_revision_is_answered_anew() -> None:
+    talk = conversation()
+    work = prepared(talk)
+    effects = talk.final(final(revision=3), 1002 * MS)
+    assert effects[0] == CancelWork(work)
+    assert only(effects, StartRecall).work == Work(A, 3)
+
+
+@pytest.mark.parametrize("part", ["model", "no words", "voice"])
+def test_early_work_that_fails_is_tried_again_when_the_turn_is_confirmed(part: str) -> None:
+    talk = conversation()
+    talk.speech_started(A, 0, 0)
+    talk.candidate(candidate(), 902 * MS)
+    work = Work(A, 0)
+    talk.recalled(work, [KEY], (903 * MS, 904 * MS), 905 * MS)
+    if part == "model":
+        effects = talk.model_failed(work, "it broke", 910 * MS)
+    elif part == "no words":
+        effects = talk.model_done(work, USAGE, 910 * MS)
+    else:
+        talk.token(work, "Under the pot. ", 906 * MS, 907 * MS)
+        effects = talk.speech_failed(work, "no speaker", 910 * MS)
+    assert effects == [CancelWork(work)], "nobody hears of it"
+    effects = talk.final(final(), 1002 * MS)
+    assert only(effects, StartRecall) == StartRecall(Work(A, 0, 1), "Where is the key?")
+    assert only(effects, TellHeard).final
+
+
+def test_a_held_answer_may_sound_when_nobody_is_left_to_confirm_it() -> None:
+    talk = conversation()
+    work = prepared(talk)
+    assert Release(work) in talk.hearing_lost(990 * MS)
+
+
+def test_speech_of_another_turn_takes_the_held_words_with_it() -> None:
+    talk = conversation()
+    work = prepared(talk)
+    effects = talk.speech_started(B, 980 * MS, 985 * MS)
+    assert effects[0] == CancelWork(work)
+    assert report(effects).outcome == "cancelled"
+    assert only(talk.candidate(candidate(B, text="Please."), 990 * MS), StartRecall).text == "Where is the key? Please."
+    assert kinds(talk.final(final(B, text="Please."), 1002 * MS)) == [TellHeard]

@@ -15,6 +15,7 @@ MS = 1_000_000
 @given(st.lists(st.integers(1, 2000 * MS), min_size=len(FIELDS), max_size=len(FIELDS)))
 def test_the_parts_make_the_whole(times: list[int]) -> None:
     line = Timeline(**dict(zip(FIELDS, times, strict=True)))
+    line.first_sample += line.last_voiced
     total, parts = first_audio_ms(line), stages(line)
     assert total is not None
     assert parts is not None
@@ -34,6 +35,17 @@ def test_each_stage_has_its_share() -> None:
     assert parts.tts_first_audio == 16
     assert parts.ipc == 5 + 7 + 9 + 11 + 13 + 15
     assert round(parts.unaccounted, 6) == 4 + 6 + 10
+
+
+def test_work_in_the_silence_costs_nothing() -> None:
+    line = Timeline(**{name: (i + 1) * 10 * MS for i, name in enumerate(FIELDS)})
+    line.endpoint, line.transcript = line.first_clause_received - 3 * MS, line.last_voiced + MS
+    line.final_sent = line.endpoint + MS
+    line.final_back = line.endpoint + 2 * MS
+    parts = stages(line)
+    assert parts is not None
+    assert (parts.recall, parts.llm_first_token, parts.llm_first_clause, parts.stt) == (0, 0, 0, 0)
+    assert (round(parts.ipc, 6), parts.tts_first_audio) == (3, 10)
 
 
 def test_a_turn_that_made_no_sound_has_no_figure() -> None:

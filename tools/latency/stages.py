@@ -41,14 +41,14 @@ NAMES = tuple(stage.name for stage in STAGES)
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A moment on the way from the end of speech to the first sound, and who marks it."""
+    """A moment on the way to the first sound, and who marks it."""
 
     stage: Stage
     daemon: str
 
 
 WAY = (
-    Point(Stage.FINAL_SENT, "stt"),
+    Point(Stage.TEXT_SENT, "stt"),
     Point(Stage.HEARD, "dialog"),
     Point(Stage.RECALL_START, "dialog"),
     Point(Stage.RECEIVED, "memory"),
@@ -61,9 +61,8 @@ WAY = (
     Point(Stage.FIRST_CLAUSE, "dialog"),
     Point(Stage.CLAUSE_RECEIVED, "tts"),
     Point(Stage.FIRST_AUDIO, "tts"),
-    Point(Stage.PLAYBACK_STARTED, "tts"),
 )
-"""In the order of time. What lies between two neighbours is a leg, or a gap."""
+"""From what was heard to the audio that answers it, in the order of time. What lies between two is a leg, or a gap."""
 
 LEGS = {
     (WAY[0], WAY[1]): IPC,
@@ -77,5 +76,4 @@ LEGS = {
     (WAY[9], WAY[10]): "llm_first_clause",
     (WAY[10], WAY[11]): IPC,
     (WAY[11], WAY[12]): "tts_synthesis",
-    (WAY[12], WAY[13]): "tts_playout",
 }

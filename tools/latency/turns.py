@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ipc.marks import OUTCOMES, Stage
+from ipc.shares import divide
 from tools.latency.stages import ENDPOINT, IPC, LEGS, NAMES, UNACCOUNTED, WAY, Point
 
 UNFINISHED = "unfinished"
@@ -101,128 +102,152 @@ def build(
 
     `clock_offset_ns`: what is to be added to a monotonic time for Unix time."""
     seen = sorted(set(marks))
-    by: dict[tuple[Stage, str], list[Seen]] = {}
-    for mark in seen:
-        by.setdefault((mark.stage, mark.daemon), []).append(mark)
     if not any(mark.stage in TURN_MARKS for mark in seen):
         return None
-    started = by.get((Stage.PLAYBACK_STARTED, "tts"), [])
-    first_audio = started[0] if started else None
-    limit_ns = first_audio.t_ns if first_audio else seen[-1].t_ns
-    voiced = _last(by, Stage.LAST_VOICED, "stt", limit_ns)
-    way = _way_back(by, limit_ns)
-    heard = way.get(Point(Stage.HEARD, "dialog")) or _last(by, Stage.HEARD, "dialog", limit_ns)
-    origin_ns = (voiced or heard or seen[0]).t_ns
-    spans = _spans(by, way, voiced, limit_ns)
-    if first_audio is not None:
-        spans = _shared(spans, origin_ns, first_audio.t_ns)
-    ended = by.get((Stage.ENDED, "dialog"), [])
+    found = _Found(seen)
+    spans = found.spans()
+    if found.first_audio is not None:
+        spans = _shared(spans, found.origin.t_ns, found.first_audio.t_ns)
     return Turn(
         rid=rid,
         host=host,
-        begun_s=(origin_ns + clock_offset_ns) / 1e9,
-        origin_ns=origin_ns,
-        typed=voiced is None and (Stage.SPEECH_STARTED, "stt") not in by,
-        outcome=OUTCOMES[ended[-1].arg] if ended and 0 <= ended[-1].arg < len(OUTCOMES) else UNFINISHED,
-        first_audio_ns=first_audio.t_ns if first_audio else None,
-        spans=tuple(sorted([*spans, *_around(by, limit_ns)], key=lambda span: (span.start_ns, span.end_ns))),
-        missing=_missing(by, way, voiced, limit_ns),
+        begun_s=(found.origin.t_ns + clock_offset_ns) / 1e9,
+        origin_ns=found.origin.t_ns,
+        typed=found.voiced is None and not found.all(Stage.SPEECH_STARTED, "stt"),
+        outcome=found.outcome,
+        first_audio_ns=found.first_audio.t_ns if found.first_audio else None,
+        spans=tuple(sorted([*spans, *found.around()], key=lambda span: (span.start_ns, span.end_ns))),
+        missing=found.missing(),
         marks=tuple(seen),
         conversation=notes.get("conversation", ""),
         heard=notes.get("heard", ""),
-        words=heard.arg if heard else None,
-        memories=_arg(by, Stage.RECALL_END, "dialog", limit_ns),
-        prompt_tokens=_arg(by, Stage.PROMPT_TOKENS, "llm", limit_ns),
-        cached_tokens=_arg(by, Stage.CACHED_TOKENS, "llm", limit_ns),
+        words=found.heard.arg if found.heard else None,
+        memories=found.arg(Stage.RECALL_END, "dialog"),
+        prompt_tokens=found.arg(Stage.PROMPT_TOKENS, "llm"),
+        cached_tokens=found.arg(Stage.CACHED_TOKENS, "llm"),
     )
-
-
-_Marks = Mapping[tuple[Stage, str], list[Seen]]
-
-
-def _last(by: _Marks, stage: Stage, daemon: str, limit_ns: int) -> Seen | None:
-    """The last such mark not after the limit."""
-    return next((mark for mark in reversed(by.get((stage, daemon), ())) if mark.t_ns <= limit_ns), None)
-
-
-def _arg(by: _Marks, stage: Stage, daemon: str, limit_ns: int) -> int | None:
-    mark = _last(by, stage, daemon, limit_ns)
-    return mark.arg if mark else None
-
-
-def _way_back(by: _Marks, limit_ns: int) -> dict[Point, Seen]:
-    """From the first sound backwards: of each point the last mark not after what came of it."""
-    way: dict[Point, Seen] = {}
-    for point in reversed(WAY):
-        mark = _last(by, point.stage, point.daemon, limit_ns)
-        if mark is not None:
-            way[point] = mark
-            limit_ns = mark.t_ns
-    return way
-
-
-def _spans(by: _Marks, way: Mapping[Point, Seen], voiced: Seen | None, limit_ns: int) -> list[Span]:
-    """The stages in the order in which they follow each other."""
-    spans = []
-    if voiced is not None:
-        confirmed = _last(by, Stage.ENDPOINT_CONFIRMED, "stt", limit_ns)
-        transcript = _last(by, Stage.TRANSCRIPT, "stt", limit_ns)
-        if confirmed is not None:
-            spans.append(Span(ENDPOINT, "stt", voiced.t_ns, confirmed.t_ns))
-            if transcript is not None and transcript.t_ns > confirmed.t_ns:
-                spans.append(Span("stt", "stt", confirmed.t_ns, transcript.t_ns))
-    for (start, end), name in LEGS.items():
-        if start in way and end in way:
-            daemon = "llm" if name == "llm_first_clause" else start.daemon
-            to = end.daemon if name == IPC else ""
-            spans.append(Span(name, daemon, way[start].t_ns, way[end].t_ns, to_daemon=to))
-    return spans
-
-
-def _shared(spans: Iterable[Span], origin_ns: int, first_audio_ns: int) -> list[Span]:
-    """The same spans with their shares, and the gaps between them as spans of their own."""
-    result = []
-    at = origin_ns
-    for span in spans:
-        start, end = max(span.start_ns, at), min(span.end_ns, first_audio_ns)
-        if start > at and end > start:
-            result.append(Span(UNACCOUNTED, "", at, start, start - at))
-        share = max(0, end - start)
-        result.append(Span(span.stage, span.daemon, span.start_ns, span.end_ns, share, span.to_daemon))
-        at = end if share else at
-    if first_audio_ns > at:
-        result.append(Span(UNACCOUNTED, "", at, first_audio_ns, first_audio_ns - at))
-    return result
 
 
 UTTERANCE, TRANSCRIPTION, SPEAKING, STORING = "utterance", "transcription", "speaking", "storing"
 """Spans around the way, without a share: what was said, its transcription after the candidate, the answer, storing."""
 
 
-def _around(by: _Marks, limit_ns: int) -> list[Span]:
-    pairs = (
-        (UTTERANCE, "stt", Stage.SPEECH_STARTED, Stage.LAST_VOICED),
-        (TRANSCRIPTION, "stt", Stage.ENDPOINT_CANDIDATE, Stage.TRANSCRIPT),
-        (SPEAKING, "tts", Stage.PLAYBACK_STARTED, Stage.PLAYBACK_DRAINED),
-        (STORING, "memory", Stage.RECEIVED, Stage.MEMORY_STORED),
-    )
-    spans = []
-    for name, daemon, first, second in pairs:
-        ends = by.get((second, daemon), ())
-        inner = name in (UTTERANCE, TRANSCRIPTION)
-        end = _last(by, second, daemon, limit_ns) if inner else (ends[-1] if ends else None)
-        start = _last(by, first, daemon, end.t_ns) if end else None
-        if start and end and end.t_ns > start.t_ns:
-            spans.append(Span(name, daemon, start.t_ns, end.t_ns))
-    return spans
+class _Found:
+    """What the marks of one turn say, seen from its first sound."""
+
+    def __init__(self, seen: Sequence[Seen]) -> None:
+        self._by: dict[tuple[Stage, str], list[Seen]] = {}
+        for mark in seen:
+            self._by.setdefault((mark.stage, mark.daemon), []).append(mark)
+        started = self.all(Stage.PLAYBACK_STARTED, "tts")
+        self.first_audio = started[0] if started else None
+        self._limit_ns = self.first_audio.t_ns if self.first_audio else seen[-1].t_ns
+        self.way = self._way_back()
+        self.voiced = self.last(Stage.LAST_VOICED, "stt")
+        self.confirmed = self.last(Stage.ENDPOINT_CONFIRMED, "stt")
+        self.heard = self.way.get(Point(Stage.HEARD, "dialog")) or self.last(Stage.HEARD, "dialog")
+        self.origin = self.voiced or self.heard or seen[0]
+        ended = self.all(Stage.ENDED, "dialog")
+        known = ended and 0 <= ended[-1].arg < len(OUTCOMES)
+        self.outcome = OUTCOMES[ended[-1].arg] if known else UNFINISHED
+
+    def all(self, stage: Stage, daemon: str) -> Sequence[Seen]:
+        return self._by.get((stage, daemon), ())
+
+    def last(self, stage: Stage, daemon: str, limit_ns: int | None = None) -> Seen | None:
+        """The last such mark not after the limit, by default the first sound."""
+        limit_ns = self._limit_ns if limit_ns is None else limit_ns
+        return next((mark for mark in reversed(self.all(stage, daemon)) if mark.t_ns <= limit_ns), None)
+
+    def arg(self, stage: Stage, daemon: str) -> int | None:
+        mark = self.last(stage, daemon)
+        return mark.arg if mark else None
+
+    def _way_back(self) -> dict[Point, Seen]:
+        """From the first sound backwards: of each point the last mark not after what came of it."""
+        way: dict[Point, Seen] = {}
+        limit_ns = self._limit_ns
+        for point in reversed(WAY):
+            mark = self.last(point.stage, point.daemon, limit_ns)
+            if mark is not None:
+                way[point] = mark
+                limit_ns = mark.t_ns
+        return way
+
+    def spans(self) -> list[Span]:
+        """The stages; of those that overlap the first has the share."""
+        spans = []
+        if self.voiced and self.confirmed:
+            spans.append(Span(ENDPOINT, "stt", self.voiced.t_ns, self.confirmed.t_ns))
+            transcript = self.last(Stage.TRANSCRIPT, "stt")
+            if transcript is not None and transcript.t_ns > self.confirmed.t_ns:
+                spans.append(Span("stt", "stt", self.confirmed.t_ns, transcript.t_ns))
+        for (start, end), name in LEGS.items():
+            if start in self.way and end in self.way:
+                daemon = "llm" if name == "llm_first_clause" else start.daemon
+                to = end.daemon if name == IPC else ""
+                spans.append(Span(name, daemon, self.way[start].t_ns, self.way[end].t_ns, to_daemon=to))
+        released = self.last(Stage.RELEASED, "tts")
+        if released is not None:
+            spans += self._release(released)
+        made = self.way.get(Point(Stage.FIRST_AUDIO, "tts"))
+        if made is not None and self.first_audio is not None:
+            begin_ns = max(made.t_ns, released.t_ns) if released else made.t_ns
+            spans.append(Span("tts_playout", "tts", begin_ns, self.first_audio.t_ns))
+        return spans
+
+    def _release(self, released: Seen) -> list[Span]:
+        """How the confirmation of the turn reached what was held."""
+        heard = self.last(Stage.HEARD, "dialog", released.t_ns)
+        sent = self.last(Stage.TEXT_SENT, "stt", heard.t_ns) if heard else None
+        spans = []
+        if heard and sent and self.confirmed and sent.t_ns >= self.confirmed.t_ns:
+            spans.append(Span(IPC, "stt", sent.t_ns, heard.t_ns, to_daemon="dialog"))
+        if heard:
+            spans.append(Span(IPC, "dialog", heard.t_ns, released.t_ns, to_daemon="tts"))
+        return spans
+
+    def around(self) -> list[Span]:
+        """What lies around the way."""
+        pairs = (
+            (UTTERANCE, "stt", Stage.SPEECH_STARTED, self.voiced),
+            (TRANSCRIPTION, "stt", Stage.ENDPOINT_CANDIDATE, self.last(Stage.TRANSCRIPT, "stt")),
+            (SPEAKING, "tts", Stage.PLAYBACK_STARTED, _latest(self.all(Stage.PLAYBACK_DRAINED, "tts"))),
+            (STORING, "memory", Stage.RECEIVED, _latest(self.all(Stage.MEMORY_STORED, "memory"))),
+        )
+        spans = []
+        for name, daemon, first, end in pairs:
+            start = self.last(first, daemon, end.t_ns) if end else None
+            if start and end and end.t_ns > start.t_ns:
+                spans.append(Span(name, daemon, start.t_ns, end.t_ns))
+        return spans
+
+    def missing(self) -> tuple[str, ...]:
+        """What of the way nobody marked."""
+        points = [point for point in WAY if point not in self.way]
+        if self.voiced is None:
+            points = [point for point in points if point.daemon != "stt"]
+        else:
+            ear = (Stage.ENDPOINT_CONFIRMED, Stage.TRANSCRIPT)
+            points = [*(Point(stage, "stt") for stage in ear if not self.last(stage, "stt")), *points]
+        return tuple(f"{point.daemon}:{point.stage.name.lower()}" for point in points)
 
 
-def _missing(by: _Marks, way: Mapping[Point, Seen], voiced: Seen | None, limit_ns: int) -> tuple[str, ...]:
-    names = [f"{point.daemon}:{point.stage.name.lower()}" for point in WAY if point not in way]
-    if voiced is None:
-        return tuple(names)
-    wanted = (Stage.ENDPOINT_CONFIRMED, Stage.TRANSCRIPT)
-    return (*(f"stt:{stage.name.lower()}" for stage in wanted if not _last(by, stage, "stt", limit_ns)), *names)
+def _latest(marks: Sequence[Seen]) -> Seen | None:
+    return marks[-1] if marks else None
+
+
+def _shared(spans: Sequence[Span], origin_ns: int, first_audio_ns: int) -> list[Span]:
+    """The same spans with their shares, and the gaps between them as spans of their own."""
+    pieces = divide([(span.start_ns, span.end_ns) for span in spans], origin_ns, first_audio_ns)
+    shares = dict.fromkeys(range(len(spans)), 0)
+    gaps = []
+    for piece in pieces:
+        if piece.leg is None:
+            gaps.append(Span(UNACCOUNTED, "", piece.start, piece.end, piece.end - piece.start))
+        else:
+            shares[piece.leg] += piece.end - piece.start
+    return [*(replace(span, share_ns=shares[place]) for place, span in enumerate(spans)), *gaps]
 
 
 def hops(turn: Turn) -> list[Hop]:

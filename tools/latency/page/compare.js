@@ -1,2 +1,0 @@
-// Two sets of turns.
-function showCompare() { byId("compare").hidden = true; }
