@@ -116,9 +116,10 @@ class Collector:
         try:
             if response.content and not protobuf:
                 raise DecodeError
-            return ExportTraceServiceResponse.FromString(response.content).partial_success
+            answer: ExportTraceServiceResponse = ExportTraceServiceResponse.FromString(response.content)
         except DecodeError:
             raise CollectorRefuses(f"{self.url} does not answer as an OTLP/HTTP collector does") from None
+        return answer.partial_success
 
 
 def _asked_for(response: httpx.Response) -> float | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from tools.latency.display import tell
 from tools.latency.reading import Losses, NoTurns, read_turns, trace_folder
 from tools.latency.selection import Selection, selection_options, trace_option
 from tools.latency.turns import Turn
@@ -46,8 +47,7 @@ def export(
         else:
             _write(name, turns, losses, target)
     finally:
-        for line in losses.lines():
-            click.echo(line, err=True)
+        tell(losses)
 
 
 def _some(turns: Iterator[Turn]) -> Iterator[Turn]:

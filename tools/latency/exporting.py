@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from ipc.marks import Stage
 from tools.latency.turns import Span, Turn
 
@@ -20,6 +22,14 @@ MOMENTS = {
 def unix_ns(turn: Turn, t_ns: int) -> int:
     """Unix time in ns of a monotonic time of the turn's host."""
     return round(turn.begun_s * 1e9) + t_ns - turn.origin_ns
+
+
+def utc(turn: Turn) -> datetime:
+    """When it began; of a clock that was never set the nearest time that can be told."""
+    try:
+        return datetime.fromtimestamp(turn.begun_s, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 def owner(span: Span) -> str:

@@ -13,7 +13,7 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from tools.latency.exporting import MOMENTS, extents, owner, unix_ns
+from tools.latency.exporting import MOMENTS, extents, owner, unix_ns, utc
 from tools.latency.reading import Losses
 from tools.latency.turns import Span, Turn, hops
 
@@ -94,8 +94,7 @@ class _Trace:
 
     def _begin(self, turn: Turn) -> None:
         # A day of room: a clock that is set back must not lead to times below 0, which readers drop.
-        first = datetime.fromtimestamp(turn.begun_s, UTC)
-        self.origin = first.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+        self.origin = utc(turn).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
         self._origin_ns = round(self.origin.timestamp()) * 10**9
 
     def _placed(self, turn: Turn, daemon: str, extent: tuple[int, int]) -> Iterator[_Slice]:

@@ -6,13 +6,14 @@ import csv
 import io
 import mmap
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from ipc.errors import EXIT_NO_INPUT, TimmyError
+from tools.latency.display import clean
+from tools.latency.exporting import utc
 from tools.latency.reading import Losses
 from tools.latency.stages import NAMES
 from tools.latency.turns import Turn, hops
@@ -26,8 +27,8 @@ COLUMNS = (
     *("words", "memories", "prompt_tokens", "cached_tokens", "missing", "heard"),
 )
 
-_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
-"""What spreadsheets take for the beginning of a formula, or skip before one."""
+_FORMULA = tuple("=+-@＝＋－＠")
+"""What spreadsheets take for the beginning of a formula."""
 
 
 class ExportError(TimmyError):
@@ -72,7 +73,7 @@ def write_csv(turns: Iterable[Turn], file: IO[bytes]) -> int:
 
 def _cells(turn: Turn) -> Iterator[object]:
     yield turn.rid.hex()
-    yield _utc(turn)
+    yield utc(turn).isoformat(timespec="milliseconds")
     yield harmless(turn.conversation)
     yield int(turn.typed)
     yield turn.outcome
@@ -87,8 +88,9 @@ def _cells(turn: Turn) -> Iterator[object]:
 
 
 def harmless(text: str) -> str:
-    """The text, with an apostrophe before it where a spreadsheet would take it for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA) or text.lstrip().startswith(_FORMULA) else text
+    """The text on one line, with an apostrophe before it where a spreadsheet would take it for a formula."""
+    line = clean(text)
+    return f"'{line}" if line.lstrip().startswith(_FORMULA) else line
 
 
 def write_json(turns: Iterable[Turn], losses: Losses, file: IO[bytes]) -> int:
@@ -112,7 +114,7 @@ def _everything(turn: Turn) -> dict[str, Any]:
     return {
         "rid": turn.rid.hex(),
         "host": turn.host.hex(),
-        "begun": _utc(turn),
+        "begun": utc(turn).isoformat(timespec="milliseconds"),
         "begun_s": turn.begun_s,
         "conversation": turn.conversation,
         "typed": turn.typed,
@@ -165,7 +167,3 @@ def read_json(path: Path) -> Iterator[Row]:
         raise ExportError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors; so is an empty file
         raise ExportError(f"{path}: not what `timmy latency export --json` writes: {error}") from None
-
-
-def _utc(turn: Turn) -> str:
-    return datetime.fromtimestamp(turn.begun_s, UTC).isoformat(timespec="milliseconds")
