@@ -1,0 +1,2 @@
+// Two sets of turns.
+function showCompare() { byId("compare").hidden = true; }
