@@ -112,6 +112,7 @@ class House:
         memories: int = 2,
         typed: bool = False,
         attempts: int = 1,
+        held: bool = False,
         until: Stage | None = None,
         without: Collection[tuple[str, Stage]] = (),
         pause_s: float = 20.0,
@@ -120,9 +121,10 @@ class House:
 
         `attempts` over 1: the speaker goes on after a final text, and all attempts but the last are revoked. `until`:
         the last stage on the way to the first sound that happens. `without`: marks that nobody keeps, as (daemon,
-        stage). No `outcome`: dialog dies before its end, and its notes are not kept either."""
+        stage). `held`: the answer is begun at the candidate and held until the turn is confirmed; `delays` are then how
+        long each stage takes, which is not its share. No `outcome`: dialog dies before its end, and its notes are not kept either."""
         rid = self._new_rid()
-        way = _Way({**DELAYS, **(delays or {})}, self.now_ns, typed)
+        way = _Way({**DELAYS, **(delays or {})}, self.now_ns, typed, held)
         for revision in range(attempts):
             way.attempt(revision, words, memories, (prompt_tokens, cached_tokens), revision == attempts - 1)
         if until is not None:
@@ -215,19 +217,20 @@ class Made(NamedTuple):
 class _Way:
     """One turn in the order in which it happens: `at_ns` moves on as marks are made."""
 
-    def __init__(self, delays: Mapping[str, float], at_ns: int, typed: bool) -> None:
+    def __init__(self, delays: Mapping[str, float], at_ns: int, typed: bool, held: bool) -> None:
         assert set(delays) == set(DELAYS), f"no such stage: {set(delays) - set(DELAYS)}"
         self.marks: list[Made] = []
         self._at_ns = at_ns
         self._ns = {name: round(ms * 1e6) for name, ms in delays.items()}
         self._typed = typed
-        self._hops = _parts(self._ns["ipc"], 5 if typed else 6)
+        self._held = held
+        self._confirmed_ns = at_ns
         if not typed:
             self._mark("stt", Stage.SPEECH_STARTED)
 
     def attempt(self, revision: int, words: int, memories: int, tokens: tuple[int, int], last: bool) -> None:
         """From the (further) utterance to the first clause, and on to the first sound of the last attempt."""
-        self._hops = _parts(self._ns["ipc"], 5 if self._typed else 6)
+        self._hops = _parts(self._ns["ipc"], 5 if self._typed else 8 if self._held else 6)
         if not self._typed:
             self._speech(revision)
         self._mark("dialog", Stage.HEARD, words)
@@ -259,6 +262,8 @@ class _Way:
         self._mark("tts", Stage.SYNTHESIS_START)
         self._pass("tts_synthesis")
         self._mark("tts", Stage.FIRST_AUDIO)
+        if self._held:
+            self._release(revision, words)
         self._pass("tts_playout")
         self._mark("tts", Stage.PLAYBACK_STARTED)
 
@@ -299,12 +304,24 @@ class _Way:
         self.marks.append(Made("stt", Stage.LAST_VOICED, voiced_ns, revision, candidate_ns))
         self.marks.append(Made("stt", Stage.ENDPOINT_CANDIDATE, candidate_ns, revision, candidate_ns))
         self.marks.append(Made("stt", Stage.ENDPOINT_CONFIRMED, confirmed_ns, revision, confirmed_ns))
-        self._at_ns = confirmed_ns
+        self._confirmed_ns = confirmed_ns
+        self._at_ns = candidate_ns if self._held else confirmed_ns
         self._pass("stt")
-        text_ns = self._at_ns if self._ns["stt"] else (candidate_ns + confirmed_ns) // 2
+        text_ns = self._at_ns if self._ns["stt"] or self._held else (candidate_ns + confirmed_ns) // 2
         self.marks.append(Made("stt", Stage.TRANSCRIPT, text_ns, revision, text_ns))
         self._mark("stt", Stage.TEXT_SENT, revision)
         self._hop()
+
+    def _release(self, revision: int, words: int) -> None:
+        """The final text follows the candidate's, and what is made may sound."""
+        made_ns = self._at_ns
+        self._at_ns = self._confirmed_ns
+        self._mark("stt", Stage.TEXT_SENT, revision)
+        self._hop()
+        self._mark("dialog", Stage.HEARD, words)
+        self._hop()
+        self._mark("tts", Stage.RELEASED)
+        self._at_ns = max(self._at_ns, made_ns)
 
     def _request(self, daemon: str, epoch: int) -> None:
         self._mark("dialog", Stage.SENT, epoch)
