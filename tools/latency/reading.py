@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import itertools
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,7 +73,7 @@ def read_turns(folder: Path, losses: Losses) -> Iterator[Turn]:
             losses.damaged.append(str(error))
             continue
         trace.close()  # it is opened again when its turn comes: there may be thousands
-        hosts.setdefault(trace.header.host, []).append(_Source(path, trace.header.daemon, trace.header.monotonic_ns))
+        hosts.setdefault(trace.header.host, []).append(_Source(path, trace.header.monotonic_ns))
     for host, sources in hosts.items():
         yield from _Host(host, losses).turns(sources)
 
@@ -79,7 +81,6 @@ def read_turns(folder: Path, losses: Losses) -> Iterator[Turn]:
 @dataclass(frozen=True, slots=True)
 class _Source:
     path: Path
-    daemon: str
     begun_ns: int
 
 
@@ -92,34 +93,47 @@ class _Host:
         self._open: dict[bytes, _Open] = {}
 
     def turns(self, sources: list[_Source]) -> Iterator[Turn]:
-        daemons: dict[str, list[_Source]] = {}
-        for source in sorted(sources, key=lambda each: each.begun_ns):
-            daemons.setdefault(source.daemon, []).append(source)
         swept_ns = 0
-        streams = [self._blocks(each) for each in daemons.values()]
-        for t_ns, _, trace, block in heapq.merge(*streams, key=lambda each: (each[0], each[1])):
+        for t_ns, trace, block in self._blocks(sorted(sources, key=lambda each: each.begun_ns)):
             self._take(trace, block)
             if t_ns > swept_ns + _SWEEP_NS:
                 swept_ns = t_ns
                 yield from self._ended(t_ns)
         yield from self._ended(None)
 
-    def _blocks(self, sources: list[_Source]) -> Iterator[tuple[int, str, Trace, Block]]:
-        """One daemon's blocks with the time of the first mark in each."""
-        for source in sources:
-            try:
-                trace = Trace(source.path)
-            except TraceError as error:  # removed since
-                self._losses.damaged.append(str(error))
+    def _blocks(self, sources: list[_Source]) -> Iterator[tuple[int, Trace, Block]]:
+        """All blocks in the order of time. A file is opened when its time has come, so that few are open at once."""
+        waiting = deque(sources)
+        under_way: list[tuple[int, int, Trace, Block, Iterator[Block]]] = []
+        numbers = itertools.count()
+
+        def push(trace: Trace, blocks: Iterator[Block], after_ns: int) -> None:
+            block = next(blocks, None)
+            if block is None:
+                self._finished(trace)
+                return
+            # An audio mark may lie before the file's begin or after the block's end: neither may turn time back.
+            t_ns = max(after_ns, min((mark[2] for mark in block.marks), default=after_ns))
+            heapq.heappush(under_way, (t_ns, next(numbers), trace, block, blocks))
+
+        while waiting or under_way:
+            if waiting and (not under_way or waiting[0].begun_ns <= under_way[0][0]):
+                source = waiting.popleft()
+                try:
+                    trace = Trace(source.path)
+                except TraceError as error:  # removed since
+                    self._losses.damaged.append(str(error))
+                else:
+                    push(trace, iter(trace), source.begun_ns)
                 continue
-            t_ns = trace.header.monotonic_ns
-            for block in trace:
-                # An audio mark may lie before the file's begin or after the block's end: neither may turn time back.
-                t_ns = max(t_ns, min((mark[2] for mark in block.marks), default=t_ns))
-                yield t_ns, source.daemon, trace, block
-            self._losses.lost += trace.lost
-            if trace.damage:
-                self._losses.damaged.append(f"{source.path}: {trace.damage}; what was before it is read")
+            t_ns, _, trace, block, blocks = heapq.heappop(under_way)
+            yield t_ns, trace, block
+            push(trace, blocks, t_ns)
+
+    def _finished(self, trace: Trace) -> None:
+        self._losses.lost += trace.lost
+        if trace.damage:
+            self._losses.damaged.append(f"{trace.path}: {trace.damage}; what was before it is read")
 
     def _take(self, trace: Trace, block: Block) -> None:
         daemon, stages, open_ = trace.header.daemon, trace.stages, self._open

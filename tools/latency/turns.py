@@ -113,7 +113,7 @@ def build(
         host=host,
         begun_s=(found.origin.t_ns + clock_offset_ns) / 1e9,
         origin_ns=found.origin.t_ns,
-        typed=found.voiced is None and not found.all(Stage.SPEECH_STARTED, "stt"),
+        typed=found.typed,
         outcome=found.outcome,
         first_audio_ns=found.first_audio.t_ns if found.first_audio else None,
         spans=tuple(sorted([*spans, *found.around()], key=lambda span: (span.start_ns, span.end_ns))),
@@ -147,6 +147,7 @@ class _Found:
         self.confirmed = self.last(Stage.ENDPOINT_CONFIRMED, "stt")
         self.heard = self.way.get(Point(Stage.HEARD, "dialog")) or self.last(Stage.HEARD, "dialog")
         self.origin = self.voiced or self.heard or seen[0]
+        self.typed = self.voiced is None and not self.all(Stage.SPEECH_STARTED, "stt")
         ended = self.all(Stage.ENDED, "dialog")
         known = ended and 0 <= ended[-1].arg < len(OUTCOMES)
         self.outcome = OUTCOMES[ended[-1].arg] if known else UNFINISHED
@@ -225,10 +226,10 @@ class _Found:
     def missing(self) -> tuple[str, ...]:
         """What of the way nobody marked."""
         points = [point for point in WAY if point not in self.way]
-        if self.voiced is None:
+        if self.typed:
             points = [point for point in points if point.daemon != "stt"]
         else:
-            ear = (Stage.ENDPOINT_CONFIRMED, Stage.TRANSCRIPT)
+            ear = (Stage.LAST_VOICED, Stage.ENDPOINT_CONFIRMED, Stage.TRANSCRIPT)
             points = [*(Point(stage, "stt") for stage in ear if not self.last(stage, "stt")), *points]
         return tuple(f"{point.daemon}:{point.stage.name.lower()}" for point in points)
 
