@@ -119,10 +119,11 @@ class House:
     ) -> bytes:
         """A turn that begins now; returns its request id. The next one begins `pause_s` after its end.
 
-        `attempts` over 1: the speaker goes on after a final text, and all attempts but the last are revoked. `until`:
-        the last stage on the way to the first sound that happens. `without`: marks that nobody keeps, as (daemon,
-        stage). `held`: the answer is begun at the candidate and held until the turn is confirmed; `delays` are then how
-        long each stage takes, which is not its share. No `outcome`: dialog dies before its end, and its notes are not kept either."""
+        `attempts` over 1: the speaker goes on after a final text, and all attempts but the last are revoked. `held`:
+        the answer is begun at the candidate and held until the turn is confirmed; `delays` are then how long each
+        stage takes, which is not its share. `until`: the last stage on the way to the first sound that happens.
+        `without`: marks that nobody keeps, as (daemon, stage). No `outcome`: dialog dies before the turn's end, and
+        its notes are not kept either."""
         rid = self._new_rid()
         way = _Way({**DELAYS, **(delays or {})}, self.now_ns, typed, held)
         for revision in range(attempts):

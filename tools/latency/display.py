@@ -73,8 +73,10 @@ def local(unix_s: float) -> datetime:
 
 
 def day_and_time(when: datetime, now: datetime) -> str:
-    """As short as it can be: of today the time alone."""
-    return f"{when:%H:%M:%S}" if when.date() == now.date() else f"{when:%Y-%m-%d %H:%M}"
+    """In 11 characters: of today the time alone, of this year day and time, else the day."""
+    if when.date() == now.date():
+        return f"{when:%H:%M:%S}"
+    return f"{when:%m-%d %H:%M}" if when.year == now.year else f"{when:%Y-%m-%d}"
 
 
 def clean(text: str) -> str:
@@ -170,7 +172,7 @@ def print_rows(
 ) -> None:
     """A table of one line a row; there is at least one. Columns in `right` are numbers.
 
-    Where the terminal is too narrow, the column `spare` is left out and `shrinks` is cut."""
+    Where the terminal is too narrow, columns stand closer, `spare` is left out, and `shrinks` is cut."""
     from rich.cells import cell_len, set_cell_size
     from rich.text import Text
 
@@ -178,13 +180,17 @@ def print_rows(
     table = dict(zip(titles, zip(*rows, strict=True), strict=True))
     widths = {title: max(cell_len(each) for each in (title, *cells)) for title, cells in table.items()}
 
-    def excess() -> int:
-        return sum(widths.values()) + 2 * (len(widths) - 1) - screen.width
+    gap = "  "
 
+    def excess() -> int:
+        return sum(widths.values()) + len(gap) * (len(widths) - 1) - screen.width
+
+    if shrinks and excess() > widths[shrinks] - _NARROWEST:
+        gap = " "
+    if shrinks and excess() > widths[shrinks] - _NARROWEST:
+        widths.pop(spare, None)
     if shrinks and excess() > 0:
-        if excess() > widths[shrinks] - _NARROWEST:
-            widths.pop(spare, None)
-        widths[shrinks] = max(min(widths[shrinks], _NARROWEST), widths[shrinks] - max(0, excess()))
+        widths[shrinks] = max(min(widths[shrinks], _NARROWEST), widths[shrinks] - excess())
 
     def cell(text: str, title: str) -> str:
         width = widths[title]
@@ -194,5 +200,5 @@ def print_rows(
         return padding + text if title in right else text + padding
 
     for row, style in [(titles, "bold"), *((row, "") for row in rows)]:
-        line = "  ".join(cell(text, title) for text, title in zip(row, titles, strict=True) if title in widths)
+        line = gap.join(cell(text, title) for text, title in zip(row, titles, strict=True) if title in widths)
         screen.print(Text(line.rstrip(), style))

@@ -12,7 +12,7 @@ from tools.latency.reading import Losses
 from tools.latency.stages import WAY
 from tools.latency.turns import UNFINISHED, Turn
 
-_SPOKEN = {f"{point.daemon}:{point.stage.name.lower()}" for point in WAY[-4:]}
+_SPOKEN = {f"{point.daemon}:{point.stage.name.lower()}" for point in WAY[-3:]}
 """What is marked only of an answer that is spoken: from the first clause on."""
 
 

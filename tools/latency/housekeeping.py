@@ -35,11 +35,11 @@ class File:
 
 def _look(path: Path) -> File | None:
     """None when it has been removed."""
-    try:
-        size = path.stat().st_size
-        trace = Trace(path)
-    except FileNotFoundError:
+    size = _size(path)
+    if size is None:
         return None
+    try:
+        trace = Trace(path)
     except TraceError as error:
         return File(path, size, damage=str(error).removeprefix(f"{path}: "))
     marks = sum(len(block.marks) for block in trace)
@@ -80,9 +80,11 @@ def files(folder: Path | None, as_json: bool) -> None:
         for file in found
     ]
     display.print_rows(titles, rows, right={"size", "marks", "lost"}, shrinks="file")
+    total = human_bytes(sum(file.size for file in found))
+    marks, lost = sum(file.marks for file in found), sum(file.lost for file in found)
     click.echo(
-        f"\n{len(found)} files, {human_bytes(sum(file.size for file in found))} of at most {human_bytes(CAP_BYTES)}, "
-        f"{sum(file.marks for file in found)} marks, {sum(file.lost for file in found)} lost, in {folder}"
+        f"\n{_counted(len(found), 'file')}, {total} of at most {human_bytes(CAP_BYTES)}, {marks} marks, {lost} lost, "
+        f"in {folder}"
     )
 
 
@@ -120,17 +122,33 @@ def clear(folder: Path | None, yes: bool) -> None:
     timmy latency clear --yes
     """
     folder = trace_folder(folder)
-    sizes = {path: path.stat().st_size for path in trace_files(folder)}
-    what = f"{len(sizes)} trace files ({human_bytes(sum(sizes.values()))})"
-    if not sizes:
+    found = {path: size for path in trace_files(folder) if (size := _size(path)) is not None}
+    what = f"{_counted(len(found), 'trace file')} ({human_bytes(sum(found.values()))})"
+    if not found:
         click.echo(f"no trace files in {folder}")
         return
     if not yes:
-        if not sys.stdin.isatty():
+        if not _interactive():
             raise click.UsageError(f"there is nobody to ask whether {what} may go; say so with --yes")
         if not click.confirm(f"Remove {what} from {folder}?"):
             click.echo("nothing was removed")
             return
-    for path in sizes:
+    for path in found:
         path.unlink(missing_ok=True)
     click.echo(f"removed {what} from {folder}")
+
+
+def _size(path: Path) -> int | None:
+    """None when it has been removed: daemons make room."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _interactive() -> bool:
+    return sys.stdin.isatty()
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"

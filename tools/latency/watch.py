@@ -15,7 +15,7 @@ from tools.latency.reading import Losses, read_turns, trace_folder
 from tools.latency.selection import Selection, trace_option
 from tools.latency.stages import NAMES, TOTAL
 from tools.latency.turns import Turn
-from tools.latency.waterfall import Scale
+from tools.latency.waterfall import SOLID, Scale
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -93,7 +93,7 @@ def drawing(turn: Turn, stage: str, width: int) -> str:
     for span in turn.spans:
         if span.stage == stage and span.share_ns:
             end_ns = min(span.end_ns, turn.first_audio_ns)
-            bar = scale.bar(end_ns - span.share_ns - at_ns, end_ns - at_ns, "█")
+            bar = scale.bar(end_ns - span.share_ns - at_ns, end_ns - at_ns, SOLID)
             cells = [new if new != " " else old for new, old in zip(bar, cells, strict=True)]
     return "".join(cells)
 

@@ -27,7 +27,9 @@ LAST = "last"
 _NAMED = 5
 """So many turns are named where an id fits more than one."""
 
-_COLUMNS = 55
+SOLID, LIGHT = "█", "░"
+
+_COLUMNS = 56
 """What a row takes beside its bar."""
 _BAR_MIN, _BAR_MAX = 20, 80
 
@@ -43,9 +45,9 @@ def show(turn_id: str, folder: Path | None, as_json: bool) -> None:
     timmy latency show last
     timmy latency show 3fa90c
 
-    START counts from the last voiced sample (or the typed question). SHARE is what a stage alone has of the time to the
-    first sound: the shares add up to it, and what no stage explains is `unaccounted`. What is drawn light goes on
-    beside it, before or after. A diamond is a moment.
+    START counts from the last voiced sample (or the typed question). SHARE is what a stage alone has of the time to
+    the first sound: the shares add up to it, and what no stage explains is `unaccounted`. What is drawn light costs
+    nothing: it went on behind another stage, before or after. A diamond is a moment.
     """
     folder = trace_folder(folder)
     losses = Losses()
@@ -136,14 +138,14 @@ def drawn(turn: Turn, width: int) -> Iterator[Text]:
 
     sound_ns = None if turn.first_audio_ns is None else turn.first_audio_ns - turn.origin_ns
     scale = Scale(_axis_ns(turn), max(_BAR_MIN, min(_BAR_MAX, width - _COLUMNS)))
-    yield Text(f"{_row('stage', 'start', 'length')}{'':{scale.width}} {'share':>7}", "bold")
+    yield Text(f"{_row('stage', 'start', 'length')}{'':{scale.width}} {'share':>8}", "bold")
     rows = [(span.start_ns, 0, _span_row(turn, span, scale)) for span in turn.spans]
     rows += [(each.t_ns, 1, _moment_row(turn, each, scale)) for each in moments(turn)]
     yield from (text for _, _, text in sorted(rows, key=lambda row: row[:2]))
     if sound_ns is not None:
         total_ns = sum(span.share_ns for span in turn.spans)
         row = _row("first audio", 0, sound_ns)
-        yield Text(f"{row}{scale.bar(0, sound_ns, '█')} {_share(total_ns, sound_ns)}", "bold")
+        yield Text(f"{row}{scale.bar(0, sound_ns, SOLID)} {_share(total_ns, sound_ns)}", "bold")
 
 
 def _span_row(turn: Turn, span: Span, scale: Scale) -> Text:
@@ -151,10 +153,12 @@ def _span_row(turn: Turn, span: Span, scale: Scale) -> Text:
 
     beside = span.stage not in NAMES
     start_ns, end_ns = span.start_ns - turn.origin_ns, span.end_ns - turn.origin_ns
+    explained = not beside and turn.first_audio_ns is not None
+    solid_ns = span.share_ns if explained or beside else end_ns - start_ns
     style = "dim" if beside else "red" if span.stage == UNACCOUNTED else ""
     row = (_row(span_name(span), start_ns, end_ns - start_ns), style)
-    bar = (scale.bar(start_ns, end_ns, "░" if beside else "█"), style or "cyan")
-    if beside or turn.first_audio_ns is None:
+    bar = (scale.shared(start_ns, end_ns, solid_ns), style or "cyan")
+    if not explained or turn.first_audio_ns is None:
         return Text.assemble(row, bar)
     return Text.assemble(row, bar, " ", _share(span.share_ns, turn.first_audio_ns - turn.origin_ns))
 
@@ -173,7 +177,7 @@ def _row(name: str, start: int | str, length: int | str) -> str:
 
 
 def _share(part_ns: int, whole_ns: int) -> str:
-    return f"{part_ns / 1e6:7.1f} {part_ns / whole_ns if whole_ns else 0:4.0%}".replace("%", " %")
+    return f"{part_ns / 1e6:8.1f} {part_ns / whole_ns if whole_ns else 0:4.0%}".replace("%", " %")
 
 
 def _axis_ns(turn: Turn) -> int:
@@ -199,7 +203,15 @@ class Scale:
         first = min(self._place(start_ns), self.width - 1)
         cells = max(self._place(end_ns), first + 1) - first
         short = start_ns != end_ns and cells == 1 and (end_ns - start_ns) * self.width < self.whole_ns / 2
-        return (" " * first + ("▏" if short and fill == "█" else fill * cells)).ljust(self.width)
+        return (" " * first + ("▏" if short and fill == SOLID else fill * cells)).ljust(self.width)
+
+    def shared(self, start_ns: int, end_ns: int, solid_ns: int) -> str:
+        """A bar of which the last `solid_ns` count; what went on behind another stage before them is drawn light."""
+        light = self.bar(start_ns, end_ns, LIGHT)
+        if not solid_ns:
+            return light
+        solid = self.bar(end_ns - solid_ns, end_ns, SOLID)
+        return "".join(one if one != " " else other for one, other in zip(solid, light, strict=True))
 
     def _place(self, t_ns: int) -> int:
         if self.whole_ns <= 0:
