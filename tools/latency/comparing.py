@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tools.latency.samples import tenths
 from tools.latency.stages import TOTAL
 from tools.latency.statistics import CONFIDENCE, LEAST, QUANTILES, Difference, Samples, differences, needed
 
@@ -104,15 +105,15 @@ def headline(comparison: Comparison) -> str:
     undecided = comparison.stages(UNDECIDED)
     if not undecided:
         return f"No difference over {comparison.tolerance_ms:g} ms in any stage"
-    names = "any stage" if len(undecided) == len(comparison.rows) else ", ".join(undecided)
-    return f"No stage is slower or faster for certain; undecided for {names}"
+    names = "all of them" if len(undecided) == len(comparison.rows) else ", ".join(undecided)
+    return f"No stage is slower or faster for certain; undecided: {names}"
 
 
 def _by(row: Row) -> str:
     difference = row.differences[row.telling]
     sign = -1 if row.verdict == FASTER else 1
     at = "" if row.telling == COMPARED[0] else f" at {row.telling}"
-    return f"{row.stage} by {milliseconds(sign * difference.ms)} ms{at} {interval(difference, sign)}"
+    return f"{row.stage} by {tenths(sign * difference.ms)} ms{at} {interval(difference, sign)}"
 
 
 def interval(difference: Difference, sign: int = 1) -> str:
@@ -120,9 +121,4 @@ def interval(difference: Difference, sign: int = 1) -> str:
     if difference.interval is None:
         return ""
     low, high = sorted(sign * end for end in difference.interval)
-    return f"[{milliseconds(low)}, {milliseconds(high)}]"
-
-
-def milliseconds(ms: float) -> str:
-    """Tenths, and from 1,000 ms on none."""
-    return f"{ms:z.1f}" if abs(ms) < 1000 else f"{ms:.0f}"
+    return f"[{tenths(low)}, {tenths(high)}]"
