@@ -267,7 +267,7 @@ def test_a_row_a_turn_with_its_stages(house: House) -> None:
     assert (row["words"], row["memories"], row["prompt_tokens"], row["cached_tokens"]) == ("6", "2", "400", "300")
     assert row["heard"] == 'He said "no", twice'
     assert (silent["outcome"], silent["first_audio_ms"], silent["recall_ms"]) == ("failed", "", "")
-    assert "tts:playback_started" in silent["missing"].split()
+    assert "llm:received" in silent["missing"].split()
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "＝1"])

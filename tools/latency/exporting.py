@@ -39,11 +39,9 @@ def owner(span: Span) -> str:
 
 def extents(turn: Turn) -> dict[str, tuple[int, int]]:
     """From when to when each daemon had to do with the turn, monotonic ns."""
-    found: dict[str, tuple[int, int]] = {}
-    for daemon, start_ns, end_ns in (
-        *((mark.daemon, mark.t_ns, mark.t_ns) for mark in turn.marks),
-        *((owner(span), span.start_ns, span.end_ns) for span in turn.spans),
-    ):
-        first, last = found.get(daemon, (start_ns, end_ns))
-        found[daemon] = min(first, start_ns), max(last, end_ns)
-    return found
+    times: dict[str, list[int]] = {}
+    for mark in turn.marks:
+        times.setdefault(mark.daemon, []).append(mark.t_ns)
+    for span in turn.spans:
+        times.setdefault(owner(span), []).extend((span.start_ns, span.end_ns))
+    return {daemon: (min(each), max(each)) for daemon, each in times.items()}

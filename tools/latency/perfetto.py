@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import msgspec
 
@@ -49,130 +49,75 @@ def write(turns: Iterable[Turn], losses: Losses, file: IO[bytes]) -> int:
     return count
 
 
-class _Slice(NamedTuple):
-    """A rectangle of a turn on a daemon's lane, monotonic ns."""
-
-    daemon: str
-    lane: int
-    start_ns: int
-    end_ns: int
-    span: Span | None
-    """None: the whole of what the daemon had to do with the turn."""
-
-
 class _Trace:
-    """The events of one turn after the other. Its memory is what is busy, not what was."""
+    """The events of one turn after the other, ns since `origin`. Its memory is what is busy, not what was."""
 
     def __init__(self) -> None:
         self.origin = datetime.now(UTC)
         self._origin_ns: int | None = None
         self._lanes: dict[str, list[_Lane]] = {}
-        self._pids = {daemon: number for number, daemon in enumerate(_DAEMONS, 1)}
+        self._pids = {daemon: pid for pid, daemon in enumerate(_DAEMONS, 1)}
         self._flows = 0
 
     def events(self, turn: Turn) -> list[Event]:
         """Each thread in the order of time, outer slices before inner ones; the names of new threads come first."""
         if self._origin_ns is None:
-            self._begin(turn)
-        known = {daemon: len(lanes) for daemon, lanes in self._lanes.items()}
-        slices = [placed for daemon, extent in extents(turn).items() for placed in self._placed(turn, daemon, extent)]
-        names = [
-            each
-            for daemon, lanes in self._lanes.items()
-            for lane in range(known.get(daemon, 0), len(lanes))
-            for each in self._names(daemon, lane)
-        ]
-        roots = {each.daemon: each.lane for each in slices if each.span is None}
+            # A day of room: a clock that is set back must not lead to times below 0, which readers drop.
+            self.origin = utc(turn).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+            self._origin_ns = round(self.origin.timestamp()) * 10**9
+        shift_ns = unix_ns(turn, 0) - self._origin_ns
+        names: list[Event] = []
+        events: list[Event] = []
+        places: dict[str, Event] = {}
         about = _about(turn)
-        made = [
-            *(self._slice(turn, each, about) for each in slices),
-            *self._moments(turn, roots),
-            *self._arrows(turn, roots),
-        ]
-        made.sort(key=lambda event: (event["ts"], -event.get("dur", 0.0)))
-        return names + made
+        for daemon, (start_ns, end_ns) in extents(turn).items():
+            start_ns, end_ns = start_ns + shift_ns, end_ns + shift_ns + _MARGIN_NS
+            places[daemon] = self._place(daemon, turn.rid, start_ns, end_ns, names)
+            events.append(_slice(ROOT, ROOT, start_ns, end_ns, places[daemon], about))
+        for span in sorted(turn.spans, key=lambda span: (span.start_ns, -span.end_ns)):
+            start_ns, end_ns = span.start_ns + shift_ns, span.end_ns + shift_ns
+            if end_ns > start_ns:
+                place = self._place(owner(span), turn.rid, start_ns, end_ns, names)
+                events.append(_slice(span.stage, "stage", start_ns, end_ns, place, _details(turn, span)))
+        events += _moments(turn, shift_ns, places)
+        events += self._arrows(turn, shift_ns, places)
+        events.sort(key=lambda event: (event["ts"], -event.get("dur", 0.0)))
+        return names + events
 
-    def _begin(self, turn: Turn) -> None:
-        # A day of room: a clock that is set back must not lead to times below 0, which readers drop.
-        self.origin = utc(turn).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
-        self._origin_ns = round(self.origin.timestamp()) * 10**9
-
-    def _placed(self, turn: Turn, daemon: str, extent: tuple[int, int]) -> Iterator[_Slice]:
-        """The turn's slices of one daemon and the lane of each, outer ones first."""
+    def _place(self, daemon: str, rid: bytes, start_ns: int, end_ns: int, names: list[Event]) -> Event:
+        """A thread that has room for a slice. A new one's names are added to `names`."""
         lanes = self._lanes.setdefault(daemon, [])
-        inner = [(span.start_ns, span.end_ns, span) for span in turn.spans if owner(span) == daemon]
-        inner.sort(key=lambda each: (each[0], -each[1]))
-        for start_ns, end_ns, span in ((extent[0], extent[1] + _MARGIN_NS, None), *inner):
-            if end_ns <= start_ns:
-                continue
-            start, end = unix_ns(turn, start_ns), unix_ns(turn, end_ns)
-            lane = next((lane for lane, each in enumerate(lanes) if each.takes(turn.rid, start, end)), len(lanes))
-            if lane == len(lanes):
-                lanes.append(_Lane())
-            lanes[lane].put(turn.rid, start, end)
-            yield _Slice(daemon, lane, start_ns, end_ns, span)
+        lane = next((lane for lane in lanes if lane.takes(rid, start_ns, end_ns)), None)
+        if lane is None:
+            pid = self._pids.setdefault(daemon, len(self._pids) + 1)
+            lane = _Lane({"pid": pid, "tid": pid * _LANES + len(lanes)})
+            names += _names(daemon, len(lanes), lane.place)
+            lanes.append(lane)
+        lane.put(rid, start_ns, end_ns)
+        return lane.place
 
-    def _names(self, daemon: str, lane: int) -> Iterator[Event]:
-        place = self._place(daemon, lane)
-        if lane == 0:
-            yield {"ph": "M", "name": "process_name", **place, "args": {"name": daemon}}
-            yield {"ph": "M", "name": "process_sort_index", **place, "args": {"sort_index": place["pid"]}}
-        yield {"ph": "M", "name": "thread_name", **place, "args": {"name": daemon if lane == 0 else f"{lane + 1}"}}
-        yield {"ph": "M", "name": "thread_sort_index", **place, "args": {"sort_index": lane}}
-
-    def _slice(self, turn: Turn, each: _Slice, about: Event) -> Event:
-        if each.span is None:
-            name, category, arguments = ROOT, ROOT, about
-        else:
-            name, category = each.span.stage, "stage"
-            arguments = {"rid": about["rid"], "share_ms": each.span.share_ns / 1e6}
-            if each.span.to_daemon:
-                arguments["to"] = each.span.to_daemon
-        ts, dur = self._ts(turn, each.start_ns), (each.end_ns - each.start_ns) / 1e3
-        place = self._place(each.daemon, each.lane)
-        return {"ph": "X", "name": name, "cat": category, "ts": ts, "dur": dur, **place, "args": arguments}
-
-    def _moments(self, turn: Turn, roots: dict[str, int]) -> Iterator[Event]:
-        for mark in turn.marks:
-            if mark.stage not in MOMENTS:
-                continue
-            arguments: Event = {"rid": turn.rid.hex()}
-            if key := MOMENTS[mark.stage]:
-                arguments[key] = mark.arg
-            event = {"ph": "i", "s": "t", "name": mark.stage.name.lower(), "cat": "moment"}
-            place = self._place(mark.daemon, roots[mark.daemon])
-            yield {**event, "ts": self._ts(turn, mark.t_ns), **place, "args": arguments}
-
-    def _arrows(self, turn: Turn, roots: dict[str, int]) -> Iterator[Event]:
+    def _arrows(self, turn: Turn, shift_ns: int, places: dict[str, Event]) -> Iterator[Event]:
         for hop in hops(turn):
             self._flows += 1
             both = {"name": HOP, "cat": HOP, "id": self._flows, "args": {"rid": turn.rid.hex()}}
-            sent, received = self._ts(turn, hop.sent_ns), self._ts(turn, hop.received_ns)
-            yield {"ph": "s", **both, "ts": sent, **self._place(hop.sender, roots[hop.sender])}
+            yield {"ph": "s", "ts": (hop.sent_ns + shift_ns) / 1e3, **both, **places[hop.sender]}
             # Without `bp` an arrow ends at the next slice, not in this one.
-            yield {"ph": "f", "bp": "e", **both, "ts": received, **self._place(hop.receiver, roots[hop.receiver])}
-
-    def _ts(self, turn: Turn, t_ns: int) -> float:
-        assert self._origin_ns is not None
-        return (unix_ns(turn, t_ns) - self._origin_ns) / 1e3
-
-    def _place(self, daemon: str, lane: int) -> Event:
-        pid = self._pids.setdefault(daemon, len(self._pids) + 1)
-        return {"pid": pid, "tid": pid * _LANES + lane}
+            yield {"ph": "f", "bp": "e", "ts": (hop.received_ns + shift_ns) / 1e3, **both, **places[hop.receiver]}
 
 
 class _Lane:
-    """A thread of a daemon: what is open on it, Unix ns."""
+    """A thread of a daemon: what is open on it, ns."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Event) -> None:
+        self.place = place
         self._rid = b""
-        self._started_ns = 0
+        self._started_ns: int | None = None
         self._ends_ns: list[int] = []
         """Of slices within each other, outermost first."""
 
     def takes(self, rid: bytes, start_ns: int, end_ns: int) -> bool:
         """Whether the slice lies after all that is here, or within the innermost open slice of its own turn."""
-        if start_ns < self._started_ns:
+        if self._started_ns is not None and start_ns < self._started_ns:
             return False
         open_ns = [end for end in self._ends_ns if end > start_ns]
         return not open_ns or (rid == self._rid and end_ns <= open_ns[-1])
@@ -181,6 +126,28 @@ class _Lane:
         self._rid = rid
         self._started_ns = start_ns
         self._ends_ns = [end for end in self._ends_ns if end > start_ns] + [end_ns]
+
+
+def _names(daemon: str, lane: int, place: Event) -> Iterator[Event]:
+    if lane == 0:
+        yield {"ph": "M", "name": "process_name", **place, "args": {"name": daemon}}
+        yield {"ph": "M", "name": "process_sort_index", **place, "args": {"sort_index": place["pid"]}}
+    yield {"ph": "M", "name": "thread_name", **place, "args": {"name": daemon if lane == 0 else f"{lane + 1}"}}
+    yield {"ph": "M", "name": "thread_sort_index", **place, "args": {"sort_index": lane}}
+
+
+def _slice(name: str, category: str, start_ns: int, end_ns: int, place: Event, arguments: Event) -> Event:
+    ts, dur = start_ns / 1e3, (end_ns - start_ns) / 1e3
+    return {"ph": "X", "name": name, "cat": category, "ts": ts, "dur": dur, **place, "args": arguments}
+
+
+def _moments(turn: Turn, shift_ns: int, places: dict[str, Event]) -> Iterator[Event]:
+    for mark in turn.marks:
+        if mark.stage in MOMENTS:
+            key = MOMENTS[mark.stage]
+            arguments = {"rid": turn.rid.hex(), **({key: mark.arg} if key else {})}
+            event = {"ph": "i", "s": "t", "name": mark.stage.name.lower(), "cat": "moment"}
+            yield {**event, "ts": (mark.t_ns + shift_ns) / 1e3, **places[mark.daemon], "args": arguments}
 
 
 def _about(turn: Turn) -> Event:
@@ -194,3 +161,10 @@ def _about(turn: Turn) -> Event:
         "prompt_tokens": turn.prompt_tokens,
         "cached_tokens": turn.cached_tokens,
     }
+
+
+def _details(turn: Turn, span: Span) -> Event:
+    details: Event = {"rid": turn.rid.hex(), "share_ms": span.share_ns / 1e6}
+    if span.to_daemon:
+        details["to"] = span.to_daemon
+    return details
