@@ -74,6 +74,7 @@ class Stage(IntEnum):
     RECALL_START = 5  # dialog: memory is asked
     RECALL_END = 6  # dialog: it has answered, or cannot; arg: memories
     PROMPT_BUILT = 7  # dialog: the prompt is made; arg: its messages
+    STABLE_TOKENS = 31  # dialog: as PROMPT_BUILT; arg: tokens at its start that the model has read, 0: not known
     MODEL_SENT = 8  # dialog: the model is asked
     PROMPT_TOKENS = 9  # llm: the prompt has been read; arg: its tokens
     CACHED_TOKENS = 10  # llm: ... ; arg: those it had in its cache

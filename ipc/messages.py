@@ -462,6 +462,7 @@ class TurnReport(Down, frozen=True):
     cached_tokens: Count
     completion_tokens: Count
     memories: Count
+    stable_tokens: Count = 0  # the start of the prompt, which the model had read before; 0: not known
 
 
 class Answered(Result, frozen=True):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from daemons.dialog import stages
 from daemons.dialog.effects import (
     CancelModel,
     CancelWork,
     Effect,
     EndSpeech,
+    Foresee,
     Mute,
     ReadPrompt,
     Release,
@@ -32,10 +32,13 @@ from daemons.dialog.prompt import Prompter
 from daemons.dialog.stages import Timeline
 from daemons.dialog.turn import Phase, Turn
 from ipc.limits import TEXT_MAX_CHARS
-from ipc.messages import Generated, Memory, TurnCandidate, TurnFinal, TurnReport
+from ipc.messages import Generated, Memory, TurnCandidate, TurnFinal
 
 MUTE_LEASE_MS = 3000
 """The microphone hears again this long after dialog's death; renewed every third of it."""
+
+FORESEE_WORDS = 3
+"""Fewer words of a question call up nothing yet."""
 
 APOLOGY = "Sorry, I could not answer that."
 APOLOGY_BROKEN_OFF = "Sorry, I lost my train of thought."
@@ -50,6 +53,7 @@ class Conversation:
         self._prompter = prompter
         self._turn: Turn | None = None
         self._mute_renewal_ns = 0
+        self._stable_tokens = 0
 
     @property
     def phase(self) -> Phase:
@@ -68,7 +72,16 @@ class Conversation:
         return effects
 
     def partial(self, turn: bytes, text: str) -> list[Effect]:
-        return [TellHeard(turn, text, False)] if self._hears(turn) else []
+        """A part of what is being said: what it calls for can be read while the rest is spoken."""
+        if not self._hears(turn):
+            return []
+        assert self._turn is not None
+        effects: list[Effect] = [TellHeard(turn, text, False)]
+        words = _joined(self._turn.heard_before, text)
+        if self._turn.foreseeing or words == self._turn.foreseen or len(words.split()) < FORESEE_WORDS:
+            return effects
+        self._turn.foreseeing, self._turn.foreseen = True, words
+        return [*effects, Foresee(self._turn.work, words)]
 
     def candidate(self, event: TurnCandidate, now_ns: int) -> list[Effect]:
         """A silence that may be the end: recall, model and voice begin, and what comes of it is held."""
@@ -84,9 +97,7 @@ class Conversation:
         sounded_before = held.phase is Phase.SOUNDING and held.line.first_sample <= t_ns
         if held.phase is Phase.HEARING or held.work.revision > revision or sounded_before:
             return []
-        self._turn = Turn(
-            Work(turn, revision + 1), Phase.HEARING, aloud=True, heard=held.heard, heard_before=held.heard_before
-        )
+        self._turn = held.listening(Work(turn, revision + 1))
         return [CancelWork(held.work), *self._unmute(held, now_ns)]
 
     def final(self, event: TurnFinal, now_ns: int) -> list[Effect]:
@@ -138,8 +149,23 @@ class Conversation:
         line = turn.line
         line.recall_received, line.recall_finished = times
         line.recall_back = line.model_sent = turn.progress_ns = now_ns
-        turn.phase, turn.memories = Phase.THINKING, len(memories)
-        return [StartModel(work, self._prompter.question(turn.heard, [m.text for m in memories]))]
+        turn.note(memories)
+        turn.phase, turn.stable_tokens = Phase.THINKING, self._stable_tokens
+        return [StartModel(work, self._prompter.question(turn.heard, [m.text for m in turn.notes]), turn.stable_tokens)]
+
+    def foreseen(self, work: Work, memories: Sequence[Memory]) -> list[Effect]:
+        """Memories that matter to what had been said by then; none when memory could not be asked."""
+        turn = self._current(work, Phase.HEARING)
+        if turn is None:
+            return []
+        turn.foreseeing = False
+        turn.note(memories)
+        prompt = self._prompter.question(turn.foreseen, [m.text for m in turn.notes])
+        return [ReadPrompt(prompt, stable=False)]
+
+    def prompt_read(self, tokens: int) -> None:
+        """The model has read the stable prompt that it was given last."""
+        self._stable_tokens = tokens
 
     def token(self, work: Work, text: str, t_ns: int, now_ns: int) -> list[Effect]:
         turn = self._current(work, Phase.THINKING, Phase.SPEAKING, Phase.SOUNDING)
@@ -216,7 +242,8 @@ class Conversation:
 
     def read_prompt(self) -> ReadPrompt:
         """What a model that knows nothing yet should read now."""
-        return ReadPrompt(self._prompter.start())
+        self._stable_tokens = 0
+        return ReadPrompt(self._prompter.start(), stable=True)
 
     def tick(self, now_ns: int) -> list[Effect]:
         """Renews the mute, and ends what makes no progress. To be called several times a second."""
@@ -250,7 +277,8 @@ class Conversation:
             work = before.work
         words = before.heard_before if before else ""
         heard = _joined(words, event.text)
-        turn = Turn(work, Phase.RECALLING, aloud=True, held=held, heard=heard, heard_before=words, line=line)
+        notes = before.notes if before else []
+        turn = Turn(work, Phase.RECALLING, True, held, heard, words, line=line, notes=notes)
         return self._begin(turn, now_ns)
 
     def _begin(self, turn: Turn, now_ns: int) -> list[Effect]:
@@ -269,8 +297,7 @@ class Conversation:
 
     def _put_off(self, turn: Turn) -> list[Effect]:
         """Work that was begun early has failed. It is tried again when the turn is confirmed; nobody hears of this."""
-        again = turn.work._replace(attempt=turn.work.attempt + 1)
-        self._turn = Turn(again, Phase.HEARING, aloud=True, heard=turn.heard, heard_before=turn.heard_before)
+        self._turn = turn.listening(turn.work._replace(attempt=turn.work.attempt + 1))
         return [CancelWork(turn.work)]
 
     def _speak(self, clauses: list[str], now_ns: int) -> list[Effect]:
@@ -322,30 +349,13 @@ class Conversation:
         turn, self._turn = self._turn, None
         assert turn is not None
         said = " ".join(turn.said)[:TEXT_MAX_CHARS]
-        effects: list[Effect] = [Report(self._report(turn, said, outcome, detail))]
+        effects: list[Effect] = [Report(turn.report(self.name, said, outcome, detail))]
         if turn.heard and outcome == "failed":
             effects.append(Store(turn.work.turn, turn.heard))
         if turn.heard and outcome == "answered":
             self._prompter.append(turn.heard, said)
             effects += [Store(turn.work.turn, turn.heard), self.read_prompt()]
         return effects
-
-    def _report(self, turn: Turn, said: str, outcome: str, detail: str) -> TurnReport:
-        usage = turn.usage
-        return TurnReport(
-            conversation=self.name,
-            turn=turn.work.turn,
-            heard=turn.heard,
-            said=said,
-            outcome=outcome,
-            detail=detail,
-            first_audio_ms=stages.first_audio_ms(turn.line),
-            stages=stages.stages(turn.line),
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            cached_tokens=usage.cached_tokens if usage else 0,
-            completion_tokens=usage.completion_tokens if usage else 0,
-            memories=turn.memories,
-        )
 
     def _mute(self, turn: Turn, from_ns: int, now_ns: int) -> Mute:
         self._mute_renewal_ns = now_ns + MUTE_LEASE_MS * 1_000_000 // 3

@@ -26,15 +26,27 @@ class StartRecall:
 
 @dataclass(frozen=True, slots=True)
 class StartModel:
+    """`stable_tokens`: so many at the start of the prompt the model has read before; 0: not known."""
+
     work: Work
     messages: Sequence[ChatMessage]
+    stable_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foresee:
+    """What is being said is known in part: look already for memories that matter to it."""
+
+    work: Work
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPrompt:
-    """Have the model read this, so that the next turn finds it in the cache."""
+    """Have the model read this, so that what comes finds it in the cache. `stable`: every prompt to come begins so."""
 
     messages: Sequence[ChatMessage]
+    stable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,7 @@ class Report:
 Effect = (
     StartRecall
     | StartModel
+    | Foresee
     | ReadPrompt
     | SpeakClause
     | Release

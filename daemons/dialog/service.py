@@ -25,6 +25,7 @@ from daemons.dialog.hearing import Hearing
 from daemons.dialog.journal import Journal
 from daemons.dialog.peers import Peer
 from daemons.dialog.prompt import Prompter
+from daemons.dialog.reading import Reader, miss
 from daemons.dialog.turn import Phase
 from daemons.dialog.work import Workers, open_or_log
 from daemons.engines.base import EngineInfo
@@ -41,7 +42,6 @@ TICK_S = 0.2
 STORE_TTL_MS = 10_000
 STORE_RETRY_S = 1.0
 AGAIN_S = 1.0
-PROMPT_TTL_MS = 60_000
 REFUSALS = frozenset({Code.BAD_MESSAGE, Code.BAD_REQUEST})
 MUTE_TTL_MS = 1000
 CONVERSATIONS_MAX = 64
@@ -71,6 +71,7 @@ class DialogService:
         self._marks = marks
         connect = connect or partial(Client, name="dialog", marks=marks)
         self._peers = {name: Peer(name, connect) for name in ("stt", "memory", "llm", "tts")}
+        self._reader = Reader(self._peers["llm"])
         self._conversations: dict[str, Conversation] = {}
         self._workers: dict[str, Workers] = {}
         self._followers = Followers()
@@ -102,6 +103,7 @@ class DialogService:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reader.close()
         for workers in self._workers.values():
             await workers.close()
         for peer in self._peers.values():
@@ -146,9 +148,8 @@ class DialogService:
             case Mute(turn, from_ns, lease_ms):
                 mute = messages.Mute(conversation=conversation.name, from_ns=from_ns, lease_ms=lease_ms)
                 open_or_log(self._peers["stt"], mute, MUTE_TTL_MS, turn)
-            case ReadPrompt(prompt):
-                request = messages.Generate(messages=list(prompt), max_tokens=0)
-                open_or_log(self._peers["llm"], request, PROMPT_TTL_MS)
+            case ReadPrompt(prompt, stable):
+                self._reader.read(conversation, prompt, stable)
             case Store():
                 assert self._journal is not None
                 self._journal.add(effect)
@@ -290,3 +291,5 @@ def _log_turn(report: TurnReport) -> None:
         report.memories,
         f" ({report.detail})" if report.detail else "",
     )
+    if reason := miss(report):
+        log.info("turn %s: the start of its prompt was not cached: %s", report.turn.hex(), reason)

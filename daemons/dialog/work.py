@@ -18,6 +18,7 @@ from daemons.dialog.effects import (
     CancelWork,
     Effect,
     EndSpeech,
+    Foresee,
     Release,
     SpeakClause,
     StartModel,
@@ -35,6 +36,7 @@ from ipc.messages import (
     ClauseReady,
     Generate,
     Generated,
+    Memory,
     PlaybackDrained,
     PlaybackStarted,
     Recall,
@@ -73,8 +75,11 @@ class Workers:
             case StartRecall(work, text):
                 self._marks.mark(work.turn, Stage.RECALL_START)
                 self._spawn(work, "recall", self._recall(work, text))
-            case StartModel(work, prompt):
+            case Foresee(work, text):
+                self._spawn(work, "foresight", self._foresee(work, text))
+            case StartModel(work, prompt, stable_tokens):
                 self._marks.mark(work.turn, Stage.PROMPT_BUILT, arg=len(prompt))
+                self._marks.mark(work.turn, Stage.STABLE_TOKENS, arg=stable_tokens)
                 self._spawn(work, "model", self._model(work, prompt))
             case SpeakClause(work, text, held):
                 self._clause(work, text, held)
@@ -124,17 +129,29 @@ class Workers:
     def _tell(self, effects: list[Effect]) -> None:
         self._act(self._conversation, effects)
 
+    async def _recalled(self, work: Work, text: str) -> Recalled:
+        client = await self._peers["memory"].ready(RECALL_TTL_MS / 1000)
+        recall = Recall(text=text, limit=self._settings.recall_limit)
+        reply = await client.request(recall, rid=work.turn, ttl_ms=RECALL_TTL_MS)
+        assert isinstance(reply, Recalled)
+        return reply
+
+    async def _foresee(self, work: Work, text: str) -> None:
+        memories: list[Memory] = []
+        try:
+            memories = (await self._recalled(work, text)).memories
+        except TimmyError as error:
+            log.debug("nothing foreseen: %s", error)
+        self._tell(self._conversation.foreseen(work, memories))
+
     async def _recall(self, work: Work, text: str) -> None:
         try:
-            client = await self._peers["memory"].ready(RECALL_TTL_MS / 1000)
-            recall = Recall(text=text, limit=self._settings.recall_limit)
-            reply = await client.request(recall, rid=work.turn, ttl_ms=RECALL_TTL_MS)
+            reply = await self._recalled(work, text)
         except TimmyError as error:
             log.warning("answering without memories: %s", error)
             self._marks.mark(work.turn, Stage.RECALL_END)
             self._tell(self._conversation.recalled(work, [], (0, 0), time.monotonic_ns()))
             return
-        assert isinstance(reply, Recalled)
         self._marks.mark(work.turn, Stage.RECALL_END, arg=len(reply.memories))
         times = (reply.received_ns, reply.finished_ns)
         self._tell(self._conversation.recalled(work, reply.memories, times, time.monotonic_ns()))

@@ -163,11 +163,14 @@ def test_dialog_marks_an_answered_turn(tmp_path: Path, marks: Recorder, speak: b
         question = m.Ask(conversation="home", text="Where is the key?", speak=speak)
         await client.request(question, rid=RID, ttl_ms=30_000)
         prompt = next(body.messages for body in others.of(m.Generate) if body.max_tokens)
+        told = dict(marks.told(RID))
+        assert told[Stage.STABLE_TOKENS] in (0, 9), "as much as the model has read by then"
         expected = [
             (Stage.HEARD, 4),
             (Stage.RECALL_START, 0),
             (Stage.RECALL_END, 0 if memory_fails else 1),
             (Stage.PROMPT_BUILT, len(prompt)),
+            (Stage.STABLE_TOKENS, told.get(Stage.STABLE_TOKENS)),
             (Stage.MODEL_SENT, 0),
             (Stage.TOKEN_RECEIVED, 0),
         ]
@@ -193,8 +196,8 @@ def test_dialog_marks_what_it_gives_up(tmp_path: Path, marks: Recorder) -> None:
         asking = client.open(m.Ask(conversation="home", text="Where is the key?"), rid=RID)
         await eventually(lambda: any(body.max_tokens for body in others.of(m.Generate)))
         asking.cancel()
-        await eventually(lambda: len(marks.of(RID)) == 9)
-        assert marks.told(RID)[5:] == [
+        await eventually(lambda: len(marks.of(RID)) == 10)
+        assert marks.told(RID)[6:] == [
             (Stage.TOKEN_RECEIVED, 0),
             (Stage.REVOKED, 0),
             (Stage.CANCELLED, 0),

@@ -52,7 +52,8 @@ OWNERS = {
         *{Stage.TRANSCRIPT, Stage.TEXT_SENT, Stage.MUTED},
     },
     "dialog": {
-        *{Stage.HEARD, Stage.RECALL_START, Stage.RECALL_END, Stage.PROMPT_BUILT, Stage.MODEL_SENT},
+        *{Stage.HEARD, Stage.RECALL_START, Stage.RECALL_END, Stage.PROMPT_BUILT, Stage.STABLE_TOKENS},
+        Stage.MODEL_SENT,
         *{Stage.TOKEN_RECEIVED, Stage.FIRST_CLAUSE, Stage.ENDED},
     },
     "llm": {Stage.PROMPT_TOKENS, Stage.CACHED_TOKENS, Stage.FIRST_TOKEN},

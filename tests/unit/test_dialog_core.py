@@ -13,6 +13,7 @@ from daemons.dialog.effects import (
     CancelWork,
     Effect,
     EndSpeech,
+    Foresee,
     Mute,
     ReadPrompt,
     Release,
@@ -525,3 +526,62 @@ def test_speech_of_another_turn_takes_the_held_words_with_it() -> None:
     assert report(effects).outcome == "cancelled"
     assert only(talk.candidate(candidate(B, text="Please."), 990 * MS), StartRecall).text == "Where is the key? Please."
     assert kinds(talk.final(final(B, text="Please."), 1002 * MS)) == [TellHeard]
+
+
+# --- foresight ---
+
+POT = Memory(id=2, text="The pot is red.", importance=3, created_s=2.0, score=0.8)
+
+
+def test_what_is_said_so_far_calls_up_memories_and_the_model_reads_them() -> None:
+    talk = conversation()
+    talk.speech_started(A, 0, 0)
+    assert kinds(talk.partial(A, "Where is")) == [TellHeard], "too few words call up nothing"
+    effects = talk.partial(A, "Where is the")
+    assert only(effects, Foresee) == Foresee(Work(A, 0), "Where is the")
+    assert kinds(talk.partial(A, "Where is the key")) == [TellHeard], "one at a time"
+    prompt = only(talk.foreseen(Work(A, 0), [KEY]), ReadPrompt)
+    assert not prompt.stable
+    assert prompt.messages[-1].content.startswith(f"I told you before: {KEY.text}")
+    assert prompt.messages[-1].content.endswith("\nWhere is the")
+    assert kinds(talk.partial(A, "Where is the")) == [TellHeard], "known already"
+    assert only(talk.partial(A, "Where is the key"), Foresee).text == "Where is the key"
+
+
+def test_memories_that_the_model_has_read_stay_where_they_were() -> None:
+    talk = conversation()
+    talk.speech_started(A, 0, 0)
+    talk.partial(A, "Where is the")
+    talk.foreseen(Work(A, 0), [KEY, POT])
+    talk.candidate(candidate(), 902 * MS)
+    lamp = Memory(id=3, text="The lamp is green.", importance=3, created_s=3.0, score=0.99)
+    prompt = only(talk.recalled(Work(A, 0), [lamp, POT], (1, 2), 905 * MS), StartModel).messages[-1].content
+    assert prompt.startswith(f"I told you before: {POT.text} {lamp.text}"), "what matters no longer is left out"
+
+
+def test_what_is_foreseen_too_late_is_dropped() -> None:
+    talk = conversation()
+    talk.speech_started(A, 0, 0)
+    talk.partial(A, "Where is the")
+    talk.candidate(candidate(), 902 * MS)
+    assert talk.foreseen(Work(A, 0), [KEY]) == []
+
+
+def test_words_before_belong_to_what_is_foreseen() -> None:
+    talk = conversation()
+    prepared(talk)
+    talk.speech_started(B, 980 * MS, 985 * MS)
+    assert only(talk.partial(B, "and"), Foresee).text == "Where is the key? and"
+
+
+def test_the_model_is_known_to_have_read_the_start_only_when_it_said_so() -> None:
+    talk = conversation()
+    assert talk.read_prompt().stable
+    talk.speech_started(A, 0, 0)
+    talk.candidate(candidate(), 902 * MS)
+    assert only(talk.recalled(Work(A, 0), [], (1, 2), 905 * MS), StartModel).stable_tokens == 0
+    talk.prompt_read(150)
+    talk.resumed(A, 0, 950 * MS, 951 * MS)
+    talk.candidate(candidate(revision=1), 1200 * MS)
+    assert only(talk.recalled(Work(A, 1), [], (1, 2), 1201 * MS), StartModel).stable_tokens == 150
+    assert report(talk.cancel(A, 1300 * MS)).stable_tokens == 150
