@@ -76,7 +76,7 @@ class Board:
         for stage in NAMES:
             yield Text(self._row(stage, times[stage] if whole_ns else None, drawing(turn, stage, bar)))
         yield Text(self._row(TOTAL, turn.first_audio_ms, " " * bar), "bold")
-        yield Text(f"ms · p50 and p95 of the last {self.count} complete turns · Ctrl-C ends", "dim")
+        yield Text(f"ms · complete turns in p50 and p95: {self.count} · Ctrl-C ends", "dim")
 
     def _row(self, stage: str, ms: float | None, bar: str) -> str:
         cells = [f"{'-' if value is None else f'{value:.1f}':>10}" for value in (ms, *self.quantiles(stage))]
@@ -120,6 +120,7 @@ def watch(folder: Path | None) -> None:
     if display.console().is_terminal:
         _redraw(follower, board, losses)
     else:
+        click.echo(f"timmy: watching {folder}, Ctrl-C ends it", err=True)
         _print(follower, losses)
 
 
