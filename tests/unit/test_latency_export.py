@@ -270,6 +270,11 @@ def test_a_row_a_turn_with_its_stages(house: House) -> None:
     assert "llm:received" in silent["missing"].split()
 
 
+def test_every_column_is_explained() -> None:
+    explained = (Path(__file__).parents[2] / "docs" / "latency.md").read_text("utf-8")
+    assert [name for name in tabular.COLUMNS if f"`{name}`" not in explained] == [f"{name}_ms" for name in NAMES[1:-1]]
+
+
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "＝1"])
 def test_no_cell_is_a_formula(house: House, text: str) -> None:
     with house:
@@ -313,7 +318,7 @@ def test_json_has_everything_and_is_read_back(house: House, tmp_path: Path) -> N
     fields = ("begun_s", "conversation", "typed", "outcome", "complete", "first_audio_ms")
     for turn, row in zip(turns, rows, strict=True):
         assert [getattr(row, name) for name in fields] == [getattr(turn, name) for name in fields]
-        assert (bytes.fromhex(row.rid), row.shares_ms) == (turn.rid, turn.shares_ms())
+        assert (bytes.fromhex(row.rid), row.shares_ms()) == (turn.rid, turn.shares_ms())
 
 
 @pytest.mark.parametrize(
@@ -325,6 +330,11 @@ def test_json_has_everything_and_is_read_back(house: House, tmp_path: Path) -> N
         (b'{"version":1}', "missing required field `turns`"),
         (b'{"version":1,"turns":[{"rid":"00"}]}', "begun_s"),
         (b'{"version":1,"turns":[{"rid":7}]}', r"\$\.turns\[0\]\.rid"),
+        (
+            b'{"version":1,"turns":[{"rid":"00","begun_s":1,"conversation":"","typed":false,"outcome":"answered",'
+            b'"complete":true,"first_audio_ms":1,"shares_ms":{"http":1}}]}',
+            "turn 00 has other stages than this version of Timmy",
+        ),
         (b'{"version":2,"turns":{}}', "written by a newer version of Timmy"),
         (b'{"version":1,"turns":' + b"[" * 100_000, "not what"),
     ],

@@ -38,7 +38,7 @@ class ExportError(TimmyError):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What `read_json` gives of a turn: the fields of `turns.Turn` under their names, `rid` in hex."""
+    """What `read_json` gives of a turn: what statistics ask of a `turns.Turn`, under its names; `rid` in hex."""
 
     rid: str
     begun_s: float
@@ -47,7 +47,11 @@ class Row(msgspec.Struct, frozen=True):
     outcome: str
     complete: bool
     first_audio_ms: float | None
-    shares_ms: dict[str, float]
+    shares: dict[str, float] = msgspec.field(name="shares_ms")
+
+    def shares_ms(self) -> dict[str, float]:
+        """As of a Turn: each of NAMES and its share of `first_audio_ms`."""
+        return {name: self.shares[name] for name in NAMES}
 
 
 class _Version(msgspec.Struct, frozen=True):
@@ -162,8 +166,11 @@ def read_json(path: Path) -> Iterator[Row]:
             version = msgspec.json.decode(content, type=_Version).version
             if version > JSON_VERSION:
                 raise ExportError(f"{path}: written by a newer version of Timmy (version {version})")
-            return iter(msgspec.json.decode(content, type=_Document).turns)
+            rows = msgspec.json.decode(content, type=_Document).turns
     except OSError as error:
         raise ExportError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors; so is an empty file
         raise ExportError(f"{path}: not what `timmy latency export --json` writes: {error}") from None
+    if strange := next((row for row in rows if set(row.shares) != set(NAMES)), None):
+        raise ExportError(f"{path}: turn {strange.rid} has other stages than this version of Timmy")
+    return iter(rows)
