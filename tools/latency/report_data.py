@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ipc.marks import Stage
 from tools.latency.gathering import NEWEST, SLOWEST, Floats, Gathered, Rows, kind, sessions
 from tools.latency.reading import Losses
+from tools.latency.report_compare import comparisons
 from tools.latency.stages import NAMES, STAGES, TOTAL
 from tools.latency.statistics import QUANTILES, needed, quantile, summarize
 from tools.latency.turns import SPEAKING, STORING, TRANSCRIPTION, UTTERANCE, Turn, hops
+from tools.latency.waterfall import moments
 
 TREND_POINTS = 400
 """More turns than this are put together, equally many to a point."""
@@ -34,8 +35,12 @@ SPAN_NAMES = (*NAMES, *AROUND)
 _HEARD_CHARACTERS = 300
 
 
-def document(gathered: Gathered, losses: Losses, made_s: float) -> dict[str, Any]:
-    """The page's data; there is at least one turn. `made_s` is when it is made. Times are Unix seconds and ms."""
+def document(
+    gathered: Gathered, losses: Losses, made_s: float, against: Gathered | None = None, against_name: str = ""
+) -> dict[str, Any]:
+    """The page's data; there is at least one turn. `made_s` is when it is made. Times are Unix seconds and ms.
+
+    `against` are earlier turns to compare with."""
     of = sessions(gathered)
     hidden = max(0, int(of.max()) + 1 - SESSIONS)
     columns = {name: np.array(values) for name, values in gathered.stages.items()}
@@ -53,6 +58,7 @@ def document(gathered: Gathered, losses: Losses, made_s: float) -> dict[str, Any
         "trend": _trend(gathered, columns, of, [row for row, _ in kept]) if len(columns[TOTAL]) else None,
         "sessions_n": int(of.max()) + 1,
         "sessions": _sessions(gathered, columns[TOTAL], of)[hidden:],
+        "compare": comparisons(gathered, of, against, against_name),
         "turns": [_turn(turn, int(of[row]) - hidden) for row, turn in kept],
     }
 
@@ -160,7 +166,7 @@ def _turn(turn: Turn, session: int) -> dict[str, Any]:
             for span in turn.spans
         ],
         "hops": [[hop.sender, hop.receiver, _ms((hop.received_ns - hop.sent_ns) / 1e6)] for hop in hops(turn)],
-        "revoked": sum(mark.stage is Stage.REVOKED for mark in turn.marks),
+        "moments": [[moment.name, after(moment.t_ns)] for moment in moments(turn)],
         "missing": list(turn.missing) if turn.outcome == "answered" else [],
         "heard": turn.heard[:_HEARD_CHARACTERS],
         "words": turn.words,

@@ -17,7 +17,7 @@ function showFooter() {
   const { files, marks } = report.sources;
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   byId("footer").textContent =
-    `Made ${minute(report.made_s)} ${when(report.made_s, { year: "numeric" })} by timmy latency report from ` +
+    `Made on ${day(report.made_s)}, ${clock(report.made_s)} by timmy latency report from ` +
     `${count(marks, "mark")} in ${count(files, "file")}. Times of day are those of ${zone}. ` +
     "Everything is in this file: it asks nothing of any network.";
 }

@@ -4,7 +4,7 @@ const total = report.summary.find((row) => row.stage === "total");
 
 function showHeadline() {
   const [from, to] = report.period_s;
-  byId("period").textContent = from === undefined ? "" : `${minute(from)} to ${minute(to)} ${when(to, { year: "numeric" })}`;
+  byId("period").textContent = from === undefined ? "" : `${day(from)}, ${clock(from)} to ${day(to)}, ${clock(to)}`;
   const box = byId("headline");
   const others = Object.entries(report.kinds).filter(([kind]) => kind !== "complete");
   const apart = others.map(([kind, n]) => `${number(n)} ${kinds[kind] ?? kind}`).join(", ");
@@ -153,13 +153,14 @@ function curvePlot(width) {
   return node;
 }
 
-/** The names stand in two rows, so that p90 and p95 do not cover each other. */
+/** The names stand beside and above each other, so that none covers another. */
 function quantileMark(name, value, x, y, top, bottom) {
   const at = x(value);
+  const [anchor, up] = { p50: ["end", 4], p90: ["middle", 15], p95: ["start", 4] }[name];
   return svg(
     "g",
     {},
-    svg("line", { class: "mark", x1: at, x2: at, y1: top - 4, y2: bottom }),
-    svg("text", { x: at, y: name === "p95" ? top - 16 : top - 6, "text-anchor": "middle" }, name),
+    svg("line", { class: "mark", x1: at, x2: at, y1: top - up + 2, y2: bottom }),
+    svg("text", { x: at, y: top - up, "text-anchor": anchor }, name),
   );
 }

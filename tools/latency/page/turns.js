@@ -50,11 +50,11 @@ function listTurns(change) {
 }
 
 function turnOption(turn, place, longest) {
-  const words = [clock(turn.begun_s), turn.kind === "complete" ? "" : kindText(turn), turn.heard].filter(Boolean);
+  const words = [clock(turn.begun_s), turn.kind === "complete" ? "" : kindText(turn)].filter(Boolean);
   return el(
     "li",
     { role: "option", id: `turn-${place}`, "data-place": place, "aria-selected": "false", title: turn.heard || null },
-    el("span", {}, words.slice(0, 2).join(" · ")),
+    el("span", {}, words.join(" · ")),
     " ",
     el("b", {}, turn.total === null ? "no sound" : `${ms(turn.total)} ms`),
     turn.heard ? el("small", {}, `“${turn.heard}”`) : null,
@@ -109,6 +109,9 @@ function goToSession(index) {
 
 // The waterfall
 
+/** In the order of time, with what goes on beside the stages. */
+const rowOrder = ["utterance", "endpoint", "transcription", ...names.slice(1), "storing", "speaking"];
+
 function showTurn() {
   const turn = chosenTurn();
   if (!turn) {
@@ -132,11 +135,12 @@ function waterfall(turn, whole) {
   const shown = rows.filter(({ name, spans }) =>
     names.includes(name) ? true : spans.some((span) => span[2] < high && span[2] + span[3] > low),
   );
-  const order = (row) => (names.includes(row.name) ? 1 : Math.min(...row.spans.map((span) => span[2])) < 0 ? 0 : 2);
-  shown.sort((a, b) => order(a) - order(b));
+  shown.sort((a, b) => rowOrder.indexOf(a.name) - rowOrder.indexOf(b.name));
+  const endpoint = turn.spans.find((span) => span[0] === names.indexOf("endpoint"));
+  const silence = endpoint ? endpoint[2] + endpoint[3] : 0;
   const shares = addingUp(turn.shares, 1);
   const percents = addingUp(turn.shares.map((share) => (100 * share) / (turn.total || 1)), 1);
-  const body = shown.map((row) => waterfallRow(row, at, grid, names.indexOf(row.name), shares, percents));
+  const body = shown.map((row) => waterfallRow(row, at, grid, names.indexOf(row.name), shares, percents, silence));
   return el(
     "div",
     { class: "waterfall", role: "table", "aria-label": "Waterfall of the chosen turn; times in milliseconds" },
@@ -155,7 +159,7 @@ function extent(turn, whole) {
 }
 
 function waterfallHead(axis, at) {
-  const labels = axis.map((t) => el("span", { css: { left: `${at(t)}%` } }, tickText(t)));
+  const labels = axis.map((t) => el("span", { class: at(t) > 93 ? "end" : null, css: { left: `${at(t)}%` } }, tickText(t)));
   const heads = [["start", "start"], ["length", ""], ["share", ""], ["%", ""]];
   return el(
     "div",
@@ -166,17 +170,25 @@ function waterfallHead(axis, at) {
   );
 }
 
-function waterfallRow({ name, spans }, at, grid, index, shares, percents) {
+/** A span as bars: pale what of it lies before the end of the silence, where it costs nothing. */
+function spanBars(name, [index, daemon, start, length], silence, at) {
+  const kind = index >= names.length ? "part around" : name === "unaccounted" ? "part hatched" : "part";
+  const end = start + length;
+  const bar = (from, to, look) =>
+    el("i", {
+      class: kind + look,
+      css: { ...colour(name), left: `${at(from)}%`, width: `${at(to) - at(from)}%` },
+      title: `${name}${daemon ? ` (${daemon})` : ""}: ${ms(start, 1)} to ${ms(end, 1)} ms`,
+    });
+  const middle = Math.min(end, Math.max(start, silence));
+  return [middle > start ? bar(start, middle, " pale") : null, middle < end || !length ? bar(middle, end, "") : null].filter(Boolean);
+}
+
+function waterfallRow({ name, spans }, at, grid, index, shares, percents, silence) {
   const around = index < 0;
   const length = spans.reduce((sum, span) => sum + span[3], 0);
   const daemons = [...new Set(spans.map((span) => span[1]))].filter(Boolean);
-  const parts = spans.map((span) =>
-    el("i", {
-      class: `part${around ? " around" : name === "unaccounted" ? " hatched" : ""}`,
-      css: { ...colour(name), left: `${at(span[2])}%`, width: `${at(span[2] + span[3]) - at(span[2])}%` },
-      title: `${name}${span[1] ? ` (${span[1]})` : ""}: ${ms(span[2], 1)} to ${ms(span[2] + span[3], 1)} ms`,
-    }),
-  );
+  const parts = spans.flatMap((span) => spanBars(name, span, around || name === "endpoint" ? -Infinity : silence, at));
   return el(
     "div",
     { role: "row", class: spans.length ? null : "none", "data-stage": name },
@@ -219,7 +231,7 @@ function turnFacts(turn) {
     ["memories", turn.memories],
     ["prompt", tokens === null ? null : `${count(tokens, "token")}`],
     ["of those cached", tokens ? `${number(turn.cached_tokens ?? 0)} (${percent((turn.cached_tokens ?? 0) / tokens)})` : null],
-    ["gone on speaking", turn.revoked ? count(turn.revoked, "time") : null],
+    ["events", turn.moments.length ? turn.moments.map(([name, at]) => `${name} at ${signed(at, 0)} ms`).join(", ") : null],
     ["nobody marked", turn.missing.length ? turn.missing.join(", ") : null],
     ["request id", turn.rid],
   ].filter(([, value]) => value !== null);
