@@ -57,7 +57,7 @@ def compare(
         name: sample(each.of(display.told_turns(trace_folder(each.folder or folder), losses[name])), repr(each.name))
         for name, each in (("a", a), ("b", b))
     }
-    comparison = compared(found["a"].columns, found["b"].columns, tolerance, seed)
+    comparison = compared(found["a"].times, found["b"].times, tolerance, seed)
     if as_json:
         sets = {
             name: {

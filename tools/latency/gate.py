@@ -118,7 +118,7 @@ def gate(
     budgets = read_budgets(path)
     losses = Losses()
     found = sample(Selection(last, since, session).of(display.told_turns(trace_folder(folder), losses)))
-    judged = [judge(stage, found.columns[stage], budget) for stage, budget in budgets.items()]
+    judged = [judge(stage, found.times[stage], budget) for stage, budget in budgets.items()]
     if as_json:
         print_json(
             {"turns": found.n, "left_out": found.left_out, **_record(judged), "losses": display.losses_record(losses)}

@@ -96,9 +96,11 @@ class StageSummary:
     """The same within the slowest tenth of the turns by total, at least one turn."""
 
 
-def summarize(samples: Samples) -> list[StageSummary]:
-    """A row for each stage, in their order. Raises ValueError when there is no turn."""
-    columns = {stage: np.asarray(values, dtype=float) for stage, values in samples.items()}
+def summarize(samples: Samples, shares: Samples | None = None) -> list[StageSummary]:
+    """A row for each stage, in their order; `shares` is what of the total they have where that is not `samples` itself.
+
+    Raises ValueError when there is no turn."""
+    columns, parts = _arrays(samples), _arrays(shares or samples)
     total = columns[TOTAL]
     if not len(total):
         raise ValueError("no turns")
@@ -110,11 +112,15 @@ def summarize(samples: Samples) -> list[StageSummary]:
             mean=float(values.mean()),
             quantiles={name: told(values, q) for name, q in QUANTILES.items()},
             max=float(values.max()),
-            share=_share(values, total),
-            share_slowest=_share(values[slowest], total[slowest]),
+            share=_share(parts[stage], total),
+            share_slowest=_share(parts[stage][slowest], total[slowest]),
         )
         for stage, values in columns.items()
     ]
+
+
+def _arrays(samples: Samples) -> dict[str, Array]:
+    return {stage: np.asarray(values, dtype=float) for stage, values in samples.items()}
 
 
 def _share(part: Array, whole: Array) -> float:
@@ -133,7 +139,7 @@ def resampled(samples: Samples, quantiles: Sequence[float], generator: np.random
     A circular block bootstrap (Politis and Romano 1992): turns in a row are drawn together, because a busy
     machine slows several turns in a row, and the same turns for all stages.
     """
-    columns = {stage: np.asarray(values, dtype=float) for stage, values in samples.items()}
+    columns = _arrays(samples)
     orders = {stage: np.argsort(values) for stage, values in columns.items()}
     n = len(next(iter(columns.values())))
     length = block_length(n)

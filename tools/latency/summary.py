@@ -22,18 +22,19 @@ _TITLES = ("stage", "n", "mean", *QUANTILES, "max", "share", "slowest")
 @trace_option
 @json_option
 def summary(last: int | None, since: float | None, session: str | None, folder: Path | None, as_json: bool) -> None:
-    """How long each stage takes, in ms, and how much of the time from the end of speech to the first sound it is.
+    """How long each stage takes, in ms, and its share of the time from the end of speech to the first sound.
 
     \b
     timmy latency summary
     timmy latency summary --since 2h --json
 
-    SHARE is a stage's part of that time over all turns, SLOWEST the same within the slowest tenth of them. A
-    quantile is shown where at least two turns lie beyond it (p90 from 20 turns on, p95 from 40, p99 from 200).
+    SHARE is what a stage alone has of that time over all turns, SLOWEST the same within the slowest tenth of them.
+    What is done within the silence that ends a turn has no share: it costs nothing. A quantile is shown where at
+    least two turns lie beyond it (p90 from 20 turns on, p95 from 40, p99 from 200).
     """
     losses = Losses()
     found = sample(Selection(last, since, session).of(display.told_turns(trace_folder(folder), losses)))
-    rows = summarize(found.columns)
+    rows = summarize(found.times, found.shares)
     if as_json:
         print_json(_record(found, rows, losses))
         return
@@ -66,7 +67,7 @@ def _record(found: Sampled, rows: list[StageSummary], losses: Losses) -> dict[st
 def _figures(row: StageSummary, found: Sampled) -> dict[str, Any]:
     """Milliseconds; of a quantile's interval an end is null where so few turns do not bound it."""
     told = {name: q for name, q in QUANTILES.items() if row.quantiles[name] is not None}
-    ends = {name: order_interval(found.columns[row.stage], q) for name, q in told.items()}
+    ends = {name: order_interval(found.times[row.stage], q) for name, q in told.items()}
     return {
         "n": row.n,
         "mean_ms": display.rounded(row.mean),
