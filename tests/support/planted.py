@@ -1,0 +1,307 @@
+"""Turns through the real services of all five daemons, with fake engines of which one can be made 20 ms slower.
+
+    pools = asyncio.run(collect(folder, rounds=60, seed=1))
+    pools["recall"]  # the turns with the slower embedder
+    named(trial(pools, "recall", generator)) == {"recall"}
+
+`python -m tests.support.planted` is the long form of tests/perf/test_planted.py: it prints how often each is found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from unittest import mock
+
+from daemons.config import Config, Stt, Tts
+from daemons.dialog.service import DialogService
+from daemons.engines import paced_out
+from daemons.engines.base import Prompt, Transcript, Usage
+from daemons.engines.fakes_llm import FakeModel
+from daemons.engines.fakes_memory import FakeClassifier, FakeEmbedder
+from daemons.engines.fakes_stt import FakeDetector, FakeTranscriber
+from daemons.engines.fakes_tts import FakeSynthesizer, tone
+from daemons.llm.service import LlmService
+from daemons.memory.service import MemoryService
+from daemons.runtime import Service
+from daemons.stt.service import SttService
+from daemons.tts.service import KNOWN_TEXT, TtsService
+from ipc.audio import FRAME_BYTES, FRAME_NS
+from ipc.client import Client
+from ipc.inproc import InprocClient, InprocHub
+from ipc.marks import NO_MARKS, Marker, Marks
+from ipc.messages import Attach, Audio, Feed, Follow, StatusReport, TurnReport
+from ipc.server import Server
+from tools.latency.comparing import FASTER, SLOWER, Comparison, compare
+from tools.latency.reading import Losses, read_turns
+from tools.latency.samples import Sampled, sample
+from tools.latency.stages import TOTAL
+
+LATE_S = 0.020
+NOTHING = "nothing"
+STAGES = (
+    "endpoint",
+    "stt",
+    "recall",
+    "prompt",
+    "llm_first_token",
+    "llm_first_clause",
+    "tts_synthesis",
+    "tts_playout",
+    "ipc",
+)
+"""Where time can be planted: all but `unaccounted`, which is none of them."""
+
+QUESTION = "What time is it?"
+ANSWER = "Paris it is. "
+VOICED_FRAMES = 10
+SILENCE_NS = 100_000_000
+"""How long before the end of the audio the last voiced sample was captured."""
+
+
+class Plant:
+    """The stage that is slow at present."""
+
+    def __init__(self) -> None:
+        self.stage = NOTHING
+
+    def late_s(self, stage: str) -> float:
+        return LATE_S if stage == self.stage else 0.0
+
+
+class Transcriber(FakeTranscriber):
+    def __init__(self, plant: Plant) -> None:
+        super().__init__("What is the capital of France?", QUESTION)  # the first is what the check at the start plays
+        self._plant = plant
+
+    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+        time.sleep(self._plant.late_s("stt"))
+        return super().transcribe(pcm, draft)
+
+
+class Embedder(FakeEmbedder):
+    def __init__(self, plant: Plant) -> None:
+        super().__init__()
+        self._plant = plant
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        time.sleep(self._plant.late_s("recall"))
+        return super().embed(texts)
+
+
+class Model(FakeModel):
+    def __init__(self, plant: Plant) -> None:
+        super().__init__(ANSWER)
+        self._plant = plant
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
+        slow = iter(("llm_first_token", "llm_first_clause") if prompt.max_tokens else ())
+        async for piece in super().generate(prompt):
+            if stage := next(slow, ""):
+                await asyncio.sleep(self._plant.late_s(stage))
+            yield piece
+
+
+class Voice(FakeSynthesizer):
+    """Short answers, so that many fit into a minute."""
+
+    def __init__(self, plant: Plant) -> None:
+        super().__init__()
+        self._plant = plant
+
+    async def synthesize(self, text: str) -> AsyncGenerator[bytes, None]:
+        await asyncio.sleep(self._plant.late_s("tts_synthesis"))
+        yield tone(1000 if text == KNOWN_TEXT else 20, self.sample_rate)
+
+
+class Wire(InprocHub):
+    """What comes in on it comes late."""
+
+    def __init__(self, plant: Plant) -> None:
+        super().__init__()
+        self._plant = plant
+
+    def arrive(self, peer: bytes, frames: list[bytes]) -> bool:
+        asyncio.get_running_loop().call_later(self._plant.late_s("ipc"), super().arrive, peer, frames)
+        return True
+
+
+@contextmanager
+def slow_parts(plant: Plant, state: Path) -> Iterator[None]:
+    """What no engine does: making the prompt, and the device's way from samples to sound."""
+
+    def clock() -> str:
+        time.sleep(plant.late_s("prompt"))
+        return "noon"
+
+    class Lead:
+        """A number that is read anew for each answer."""
+
+        def __radd__(self, now_ns: int) -> int:
+            return now_ns + 5_000_000 + round(plant.late_s("tts_playout") * 1e9)
+
+    with (
+        mock.patch("daemons.dialog.service._clock", clock),
+        mock.patch.object(paced_out, "LEAD_NS", Lead()),
+        mock.patch.dict("os.environ", {"TIMMY_STATE": str(state)}),
+    ):
+        yield
+
+
+def _report(daemon: str) -> StatusReport:
+    return StatusReport(
+        daemon=daemon, state="ready", detail="", engine="fake", model="", device="", pid=1, uptime_s=0.0,
+        rss_bytes=0, requests_open=0, last_error="",
+    )  # fmt: skip
+
+
+class House:
+    """The five services in this process, and their marks in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.plant = Plant()
+        self._folder = folder
+        self._hubs = {name: InprocHub() for name in ("stt", "dialog", "memory", "tts")} | {"llm": Wire(self.plant)}
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        plant, config = self.plant, Config(stt=Stt(input="none"), tts=Tts(output="none"))
+        marks = {name: Marks(name, self._folder) for name in self._hubs}
+        services: Mapping[str, Service] = {
+            "stt": SttService(config, lambda: Transcriber(plant), FakeDetector, marks=marks["stt"]),
+            "memory": MemoryService(config, lambda: Embedder(plant), lambda _: FakeClassifier(), marks=marks["memory"]),
+            "llm": LlmService(config, Model(plant), marks=marks["llm"]),
+            "tts": TtsService(config, lambda: Voice(plant), marks=marks["tts"]),
+            "dialog": DialogService(config, lambda name: self.client(name, marks["dialog"]), marks=marks["dialog"]),
+        }
+        with slow_parts(plant, self._folder.parent / "state"):
+            async with AsyncExitStack() as stack:
+                for name in marks:
+                    stack.callback(marks[name].close)
+                for name, service in services.items():
+                    server = Server(
+                        name, self._hubs[name], service.handlers(), lambda name=name: _report(name), marks[name]
+                    )
+                    server.start()
+                    stack.push_async_callback(server.close)
+                    await service.load()
+                    stack.push_async_callback(service.close)
+                yield
+
+    def client(self, name: str, marks: Marker = NO_MARKS) -> Client:
+        return Client(name, "test", transport=InprocClient(self._hubs[name]), marks=marks)
+
+
+class Talker:
+    """Speaks in one conversation, again and again: what it says has been said a moment before."""
+
+    def __init__(self, house: House, conversation: str) -> None:
+        self._house = house
+        self._conversation = conversation
+        self._reports: asyncio.Queue[TurnReport] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            self._stt, tts, dialog = [
+                await stack.enter_async_context(self._house.client(name)) for name in ("stt", "tts", "dialog")
+            ]
+            for client in (self._stt, tts, dialog):
+                await client.wait_connected()
+            loop = asyncio.get_running_loop()
+            for job in (self._follow(dialog), self._listen(tts)):
+                stack.callback(loop.create_task(job).cancel)
+            yield
+
+    async def _follow(self, dialog: Client) -> None:
+        async for item, _ in dialog.open(Follow(conversation=self._conversation)):
+            if isinstance(item, TurnReport):
+                self._reports.put_nowait(item)
+
+    async def _listen(self, tts: Client) -> None:
+        async for _ in tts.open(Attach(conversation=self._conversation)):
+            pass
+
+    async def turn(self, late_s: float) -> None:
+        """One question and its answer. The end of the speech is noticed `late_s` later than it could be."""
+        begun_ns = time.monotonic_ns() - SILENCE_NS - round(late_s * 1e9) - VOICED_FRAMES * FRAME_NS
+        microphone = self._stt.open(Feed(conversation=self._conversation))
+        await microphone.send(
+            Audio(t_ns=ended_ns - VOICED_FRAMES * FRAME_NS), b"\1\1" * (VOICED_FRAMES * FRAME_BYTES // 2)
+        )
+        microphone.end()
+        report = await self._reports.get()
+        assert report.outcome == "answered", report
+        await microphone.result()
+
+
+async def collect(folder: Path, rounds: int, seed: int) -> dict[str, Sampled]:
+    """A round is two turns of nothing and one of each stage, in a random order: what else the machine does hits all
+    alike."""
+    house, shuffle = House(folder), random.Random(seed)
+    async with house.running(), AsyncExitStack() as stack:
+        talkers = {stage: Talker(house, stage) for stage in (NOTHING, *STAGES)}
+        for talker in talkers.values():
+            await stack.enter_async_context(talker.connected())
+        for _ in range(rounds):
+            kinds = [NOTHING, NOTHING, *STAGES]
+            shuffle.shuffle(kinds)
+            for house.plant.stage in kinds:
+                await talkers[house.plant.stage].turn(house.plant.late_s("endpoint"))
+                await asyncio.sleep(1.5 * house.plant.late_s("ipc"))  # what is late must not be overtaken
+    turns = sorted(read_turns(folder, Losses()), key=lambda turn: turn.origin_ns)
+    return {kind: sample((turn for turn in turns if turn.conversation == kind), kind) for kind in talkers}
+
+
+N = 40
+TOLERANCE_MS = 10.0
+
+
+def trial(pools: Mapping[str, Sampled], stage: str, generator: random.Random) -> Comparison:
+    """N turns with `stage` slower against N with nothing planted, drawn from the pools; no turn is in both."""
+    if stage == NOTHING:
+        rows = generator.sample(range(pools[NOTHING].n), 2 * N)
+        a, b = _rows(pools[NOTHING], rows[:N]), _rows(pools[NOTHING], rows[N:])
+    else:
+        a, b = (_rows(pools[kind], generator.sample(range(pools[kind].n), N)) for kind in (NOTHING, stage))
+    return compare(a, b, TOLERANCE_MS, seed=generator.randrange(2**31))
+
+
+def _rows(pool: Sampled, rows: Sequence[int]) -> dict[str, list[float]]:
+    """These turns, in the order of time."""
+    return {stage: [values[row] for row in sorted(rows)] for stage, values in pool.times.items()}
+
+
+def named(comparison: Comparison) -> set[str]:
+    """The stages that are said to have changed; the total changes with any of them."""
+    return {row.stage for row in comparison.rows if row.verdict in (SLOWER, FASTER)} - {TOTAL}
+
+
+def wolf(comparison: Comparison) -> bool:
+    """Anything is said to have changed."""
+    return any(row.verdict in (SLOWER, FASTER) for row in comparison.rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=150, help="turns a stage, and half the turns of nothing")
+    parser.add_argument("--trials", type=int, default=100)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        pools = asyncio.run(collect(Path(folder) / "trace", given.rounds, seed=1))
+    generator = random.Random(2)
+    for stage in STAGES:
+        found = sum(named(trial(pools, stage, generator)) == {stage} for _ in range(given.trials))
+        print(f"{stage:<20} named alone in {found} of {given.trials}", flush=True)
+    cried = sum(wolf(trial(pools, NOTHING, generator)) for _ in range(given.trials))
+    print(f"{NOTHING:<20} a change is named in {cried} of {given.trials}")
+
+
+if __name__ == "__main__":
+    main()
