@@ -156,7 +156,7 @@ def test_two_halves_are_compared_with_intervals(browser: Browser) -> None:
         assert (low > 0, high < 0) == (verdict == "slower", verdict == "faster") or verdict == "no difference"
     assert rows["recall"][-1] == "no difference"
     assert rows["llm_first_token"][-1] == "slower"
-    assert browser.one("#compare-answer").text.startswith("After is slower: ")
+    assert browser.one("#compare-answer").text.startswith("B is slower: ")
 
 
 def test_sessions_are_compared_from_the_lists(browser: Browser) -> None:

@@ -30,8 +30,8 @@ def _chosen(browser: Browser) -> WebElement:
     return option
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("place", [4, 5, 23, 24, 53])
+@pytest.mark.parametrize("width", [1280, 360])
+@pytest.mark.parametrize("place", [4, 28, 29, 53])
 def test_a_turn_is_picked_by_mouse_and_its_shares_make_the_whole(browser: Browser, width: int, place: int) -> None:
     browser.look(width)
     option = browser.all("#turn-list [role=option]")[place]

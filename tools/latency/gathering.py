@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import heapq
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from tools.latency.reading import NoTurns
+from tools.latency.samples import Sampled, sample
 from tools.latency.sessions import PAUSE_NS
-from tools.latency.stages import NAMES, TOTAL
 from tools.latency.turns import Turn
 
 NEWEST = 300
@@ -29,7 +31,7 @@ _Kept = tuple[tuple[float, ...], int, Turn]
 
 @dataclass(slots=True)
 class Gathered:
-    """Columns with a row for each turn, 150 bytes together; those of `stages` for each complete turn."""
+    """Columns with a row for each turn: 250 bytes together, with those of Sampled."""
 
     begun_s: array[float] = field(default_factory=lambda: array("d"))
     host: array[int] = field(default_factory=lambda: array("l"))
@@ -38,8 +40,8 @@ class Gathered:
     first_ns: array[int] = field(default_factory=lambda: array("q"))
     last_ns: array[int] = field(default_factory=lambda: array("q"))
     complete: array[int] = field(default_factory=lambda: array("b"))
-    stages: dict[str, array[float]] = field(default_factory=lambda: {name: array("d") for name in (*NAMES, TOTAL)})
-    """Shares in ms, and TOTAL."""
+    sampled: Sampled | None = None
+    """The complete turns; None where there is none."""
     hosts: dict[bytes, int] = field(default_factory=dict)
     conversations: dict[str, int] = field(default_factory=dict)
     kinds: dict[str, int] = field(default_factory=dict)
@@ -60,8 +62,6 @@ class Gathered:
         self.kinds[kind(turn)] = self.kinds.get(kind(turn), 0) + 1
         _push(self._newest, NEWEST, ((host, turn.origin_ns), row, turn))
         if turn.complete and turn.first_audio_ms is not None:
-            for name, ms in {**turn.shares_ms(), TOTAL: turn.first_audio_ms}.items():
-                self.stages[name].append(ms)
             _push(self._slowest, SLOWEST, ((turn.first_audio_ms,), row, turn))
 
     def kept(self) -> list[tuple[int, Turn]]:
@@ -74,14 +74,20 @@ class Gathered:
         return np.lexsort((np.array(self.origin_ns), np.array(self.host)))
 
     def complete_rows(self) -> Rows:
-        """Row of each place in the columns of `stages`."""
+        """Row of each place in the columns of `sampled`."""
         return np.flatnonzero(np.array(self.complete))
 
 
 def gather(turns: Iterable[Turn]) -> Gathered:
     gathered = Gathered()
-    for turn in turns:
-        gathered.add(turn)
+
+    def passing() -> Iterator[Turn]:
+        for turn in turns:
+            gathered.add(turn)
+            yield turn
+
+    with suppress(NoTurns):
+        gathered.sampled = sample(passing())
     return gathered
 
 

@@ -19,6 +19,7 @@ from ipc.errors import EXIT_CANT_CREATE, TimmyError
 from tools.latency.display import tell
 from tools.latency.reading import Losses, NoTurns, read_turns, trace_folder
 from tools.latency.selection import Selection, selection_options, trace_option
+from tools.latency.sets import SetType, TurnSet
 from tools.show import human_bytes
 
 SCRIPTS = ("base.js", "turns.js", "stages.js", "trend.js", "compare.js", "page.js")
@@ -35,20 +36,29 @@ class CannotWrite(TimmyError):
 @click.option(
     "--html", "path", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The page to write."
 )
+@click.option("--against", type=SetType(), metavar="SET", help="Earlier turns to compare with, named as for `compare`.")
 @selection_options
 @trace_option
-def report(path: Path, last: int | None, since: float | None, session: str | None, folder: Path | None) -> None:
+def report(
+    path: Path,
+    against: TurnSet | None,
+    last: int | None,
+    since: float | None,
+    session: str | None,
+    folder: Path | None,
+) -> None:
     """All of it as one HTML page: waterfalls, stages, trend and comparisons. It needs nothing outside itself.
 
     \b
     timmy latency report --html latency.html
-    timmy latency report --html today.html --since 1d
+    timmy latency report --html today.html --since 1d --against until=1d
 
     The page is readable by you alone; pass it on as you like. What was heard is in it only where `dialog.trace_words`
     keeps it.
     """
     from tools.latency.gathering import gather
     from tools.latency.report_data import document
+    from tools.latency.samples import sample
 
     _check(path)
     losses = Losses()
@@ -56,7 +66,10 @@ def report(path: Path, last: int | None, since: float | None, session: str | Non
     tell(losses)
     if not gathered.begun_s:
         raise NoTurns("no such turn has been traced")
-    text = page(document(gathered, losses, time.time()))
+    earlier = None
+    if against is not None:
+        earlier = sample(against.of(read_turns(trace_folder(against.folder or folder), Losses())), repr(against.name))
+    text = page(document(gathered, losses, time.time(), earlier, against.name if against else ""))
     _write(path, text)
     turns = len(gathered.begun_s)
     click.echo(f"{path}: {turns} turn{'' if turns == 1 else 's'}, {human_bytes(len(text.encode()))}")

@@ -12,6 +12,7 @@ import numpy as np
 from tools.latency.comparing import COMPARED, Comparison, compare, headline
 from tools.latency.display import local
 from tools.latency.gathering import Floats, Gathered, Rows
+from tools.latency.samples import Sampled
 from tools.latency.stages import TOTAL
 from tools.latency.statistics import LEAST, QUANTILES, Difference, told
 
@@ -24,8 +25,9 @@ DAYS, SESSIONS = 7, 12
 TESTED = 3
 """The newest session is compared with so many before it; other pairs show their plain difference."""
 
-TOLERANCE_MS = 5.0
+TOLERANCE_MS = 10.0
 SEED = 1
+"""As `timmy latency compare` has them by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +44,10 @@ class Set:
         return len(self.samples[TOTAL])
 
 
-def comparisons(gathered: Gathered, of: Rows, against: Gathered | None, against_name: str) -> dict[str, Any]:
+def comparisons(gathered: Gathered, of: Rows, against: Sampled | None, against_name: str) -> dict[str, Any]:
     """`sets`, the oldest of each group first, and `pairs` of places in it that were compared, the one to show first.
 
-    `of` are the sessions of the rows. `against` is the earlier set that was asked for."""
+    `of` are the sessions of the rows. `against` are the earlier turns that were asked for."""
     sets: list[Set] = []
     for group in (
         _against(gathered, against, against_name),
@@ -126,22 +128,20 @@ def _split(
     gathered: Gathered, group: str, names: Sequence[str], edges: Sequence[int], rows: Rows, places: Rows
 ) -> list[Set]:
     """A set for each stretch between two edges, of complete turns in an order where the sets lie side by side."""
-    columns = {name: np.array(values)[places] for name, values in gathered.stages.items()}
+    assert gathered.sampled is not None
+    columns = {name: np.array(values)[places] for name, values in gathered.sampled.times.items()}
     return [
         Set(group, name, gathered.begun_s[rows[low]], {stage: values[low:high] for stage, values in columns.items()})
         for name, (low, high) in zip(names, pairwise(edges), strict=True)
     ]
 
 
-def _against(gathered: Gathered, against: Gathered | None, name: str) -> list[Set]:
-    if against is None:
+def _against(gathered: Gathered, against: Sampled | None, name: str) -> list[Set]:
+    rows, places = _ordered(gathered)
+    if against is None or not len(rows):
         return []
-    found = []
-    for each, called in ((against, name), (gathered, "this report")):
-        rows, places = _ordered(each)
-        if len(rows):
-            found += _split(each, "against", [called], [0, len(rows)], rows, places)
-    return found
+    earlier = Set("against", name, 0.0, {stage: np.array(values) for stage, values in against.times.items()})
+    return [earlier, *_split(gathered, "against", ["this report"], [0, len(rows)], rows, places)]
 
 
 def _halves(gathered: Gathered) -> list[Set]:

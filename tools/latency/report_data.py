@@ -15,6 +15,7 @@ import numpy as np
 from tools.latency.gathering import NEWEST, SLOWEST, Floats, Gathered, Rows, kind, sessions
 from tools.latency.reading import Losses
 from tools.latency.report_compare import comparisons
+from tools.latency.samples import Sampled
 from tools.latency.stages import NAMES, STAGES, TOTAL
 from tools.latency.statistics import QUANTILES, needed, quantile, summarize
 from tools.latency.turns import SPEAKING, STORING, TRANSCRIPTION, UTTERANCE, Turn, hops
@@ -36,14 +37,14 @@ _HEARD_CHARACTERS = 300
 
 
 def document(
-    gathered: Gathered, losses: Losses, made_s: float, against: Gathered | None = None, against_name: str = ""
+    gathered: Gathered, losses: Losses, made_s: float, against: Sampled | None = None, against_name: str = ""
 ) -> dict[str, Any]:
     """The page's data; there is at least one turn. `made_s` is when it is made. Times are Unix seconds and ms.
 
     `against` are earlier turns to compare with."""
     of = sessions(gathered)
     hidden = max(0, int(of.max()) + 1 - SESSIONS)
-    columns = {name: np.array(values) for name, values in gathered.stages.items()}
+    sampled = gathered.sampled
     kept = gathered.kept()
     return {
         "made_s": round(made_s),
@@ -54,17 +55,19 @@ def document(
         "kinds": gathered.kinds,
         "sources": {"files": losses.files, "marks": losses.marks, "losses": losses.lines()},
         "kept": {"newest": NEWEST, "slowest": SLOWEST},
-        "summary": _summary(columns) if len(columns[TOTAL]) else [],
-        "trend": _trend(gathered, columns, of, [row for row, _ in kept]) if len(columns[TOTAL]) else None,
+        "summary": _summary(sampled) if sampled else [],
+        "trend": _trend(gathered, sampled, of, [row for row, _ in kept]) if sampled else None,
         "sessions_n": int(of.max()) + 1,
-        "sessions": _sessions(gathered, columns[TOTAL], of)[hidden:],
+        "sessions": _sessions(gathered, of)[hidden:],
         "compare": comparisons(gathered, of, against, against_name),
         "turns": [_turn(turn, int(of[row]) - hidden) for row, turn in kept],
     }
 
 
-def _summary(columns: dict[str, Floats]) -> list[dict[str, Any]]:
-    """A row a stage. `curve` is its distribution: the quantiles from 0 to 100 % in steps of 1 %."""
+def _summary(sampled: Sampled) -> list[dict[str, Any]]:
+    """A row a stage: how long it takes, and `share_ms`, what it has of the time to first audio in the mean.
+
+    `curve` is the distribution of its times: the quantiles from 0 to 100 % in steps of 1 %."""
     steps = np.linspace(0, 1, 101)
     return [
         {
@@ -73,17 +76,19 @@ def _summary(columns: dict[str, Floats]) -> list[dict[str, Any]]:
             "mean": _ms(row.mean),
             **{name: None if value is None else _ms(value) for name, value in row.quantiles.items()},
             "max": _ms(row.max),
+            "share_ms": _ms(float(np.mean(sampled.shares[row.stage]))),
             "share": round(row.share, 4),
             "share_slowest": round(row.share_slowest, 4),
-            "curve": _rounded(np.quantile(columns[row.stage], steps)),
+            "curve": _rounded(np.quantile(sampled.times[row.stage], steps)),
         }
-        for row in summarize({name: values.tolist() for name, values in columns.items()})
+        for row in summarize(sampled.times, sampled.shares)
     ]
 
 
-def _sessions(gathered: Gathered, total: Floats, of: Rows) -> list[dict[str, Any]]:
+def _sessions(gathered: Gathered, of: Rows) -> list[dict[str, Any]]:
     """All sessions, the oldest first. `n` of their `turns` are complete, and `p50` and `max` those of first audio."""
     count = int(of.max()) + 1
+    total = np.array(gathered.sampled.times[TOTAL] if gathered.sampled else ())
     order = gathered.in_time()
     names = list(gathered.conversations)
     _, firsts = np.unique(of[order], return_index=True)
@@ -108,7 +113,7 @@ def _sessions(gathered: Gathered, total: Floats, of: Rows) -> list[dict[str, Any
     return found
 
 
-def _trend(gathered: Gathered, columns: dict[str, Floats], of: Rows, kept: Sequence[int]) -> dict[str, Any]:
+def _trend(gathered: Gathered, sampled: Sampled, of: Rows, kept: Sequence[int]) -> dict[str, Any]:
     """Complete turns in the order of time, `each` of them to a point, the last point perhaps fewer.
 
     `turn` is the place of a point's turn among those with a waterfall."""
@@ -125,7 +130,7 @@ def _trend(gathered: Gathered, columns: dict[str, Floats], of: Rows, kept: Seque
         "begun_s": [round(gathered.begun_s[row], 1) for row in firsts],
         "session": [int(of[row]) for row in firsts],
         "turn": [places.get(row) for row in firsts] if each == 1 else [],
-        "stages": {name: _points(values, groups, each) for name, values in columns.items()},
+        "stages": {name: _points(np.array(values), groups, each) for name, values in sampled.times.items()},
     }
 
 

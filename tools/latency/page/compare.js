@@ -6,7 +6,7 @@ function showCompare() {
   const { sets, pairs, least, at_most, tolerance } = report.compare;
   if (sets.length < 2) return void (byId("compare").hidden = true);
   byId("compare-hint").textContent =
-    "The difference of the medians, after minus before. Where an interval stands, all intervals of the table hold together " +
+    "How long each stage takes, and how the medians differ, B minus A. Where an interval stands, all intervals of the table hold together " +
     `with 95 %, and a stage is called faster or slower only when its interval leaves out 0; within ±${number(tolerance)} ms there ` +
     `is no difference. It takes ${least} turns of each set; of more than ${at_most} the newest are taken.`;
   const first = pairs[0] ?? { a: 0, b: 1 };
@@ -46,7 +46,7 @@ function showPair() {
   const [a, b] = [Number(byId("compare-a").value), Number(byId("compare-b").value)];
   const tested = pairs.find((pair) => pair.a === a && pair.b === b);
   byId("compare-answer").textContent = tested
-    ? `${tested.headline.replace(/\bB\b/g, "After").replace(/\bA\b/g, "before")}.`
+    ? `${tested.headline}.`
     : "Plain differences: whether they are more than chance has not been worked out for this pair.";
   const rows = [...names, "total"].map((stage) => {
     const found = tested?.rows[stage];
@@ -54,7 +54,7 @@ function showPair() {
     return { stage, verdict: found?.verdict ?? "", p50: found?.p50 ?? plain("p50"), p95: found?.p95 ?? plain("p95") };
   });
   const reach = Math.max(1, ...rows.flatMap(({ p50: [from, to, ...ends] }) => [to - from, ...ends].map(Math.abs))) * 1.05;
-  const heads = ["stage", "before", "after", "difference", "interval", "p95 difference", "interval", "verdict", `−${ms(reach)} to +${ms(reach)} ms`];
+  const heads = ["stage", "A", "B", "B − A", "interval", "p95, B − A", "interval", "verdict", `−${ms(reach)} to +${ms(reach)} ms`];
   fillTable(byId("compare-table"), heads, rows.map((row) => pairRow(row, reach)));
 }
 

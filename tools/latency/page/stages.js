@@ -26,7 +26,7 @@ function showHeadline() {
     ),
     el("h2", {}, `What the mean of ${ms(total.mean)} ms is made of`),
   );
-  const means = names.map((name) => report.summary.find((row) => row.stage === name).mean);
+  const means = names.map((name) => report.summary.find((row) => row.stage === name).share_ms);
   const shares = addingUp(means.map((mean) => (100 * mean) / total.mean), 1);
   const items = names.map((name, i) =>
     el("li", { title: report.stages[i].meaning }, swatch(name), el("span", {}, name), el("span", {}, `${ms(means[i], 1)} ms`), el("span", {}, `${number(shares[i], 1)} %`)),
@@ -49,8 +49,9 @@ function showStages() {
   const few = Object.entries(report.needed).filter(([name]) => total[name] === null);
   const needs = few.length ? ` A dash: too few turns (${few.map(([name, n]) => `${name} needs ${n}`).join(", ")}).` : "";
   byId("stages-hint").textContent =
-    `Milliseconds, of ${count(total.n, "complete turn")}. A bar reaches from p25 to p75, its line from p5 to p95, the stroke is the median. ` +
-    `"Slowest tenth" is the stage's share within the slowest tenth of the turns.${needs}`;
+    `How long each stage takes, in ms, in ${count(total.n, "complete turn")}; its share is what it alone has of the time to first ` +
+    `audio, and work within the silence that ends a turn costs nothing. A bar reaches from p25 to p75, its line from p5 to p95, the stroke is the median. ` +
+    `"Slowest tenth": the share within the slowest tenth of the turns.${needs}`;
   const high = Math.max(...report.summary.map((row) => row.curve[95])) * 1.02 || 1;
   const heads = ["stage", "n", "mean", "p50", "p90", "p95", "p99", "max", "share", "slowest tenth", `0 to ${ms(high)} ms`];
   fillTable(byId("stage-table"), heads, report.summary.map((row) => stageRow(row, high)));
