@@ -9,7 +9,8 @@ import asyncio
 import random
 from pathlib import Path
 
-from tests.support.planted import NOTHING, STAGES, N, collect, named, trial, wolf
+from tests.support.planted import N, collect, named, trial, wolf
+from tests.support.slow_engines import NOTHING, STAGES
 
 TRIALS = 100
 

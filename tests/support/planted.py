@@ -11,147 +11,49 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import random
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from unittest import mock
 
 from daemons.config import Config, Stt, Tts
 from daemons.dialog.service import DialogService
-from daemons.engines import paced_out
-from daemons.engines.base import Prompt, Transcript, Usage
-from daemons.engines.fakes_llm import FakeModel
-from daemons.engines.fakes_memory import FakeClassifier, FakeEmbedder
-from daemons.engines.fakes_stt import FakeDetector, FakeTranscriber
-from daemons.engines.fakes_tts import FakeSynthesizer, tone
+from daemons.engines.fakes_memory import FakeClassifier
+from daemons.engines.fakes_stt import FakeDetector
 from daemons.llm.service import LlmService
 from daemons.memory.service import MemoryService
 from daemons.runtime import Service
 from daemons.stt.service import SttService
-from daemons.tts.service import KNOWN_TEXT, TtsService
+from daemons.tts.service import TtsService
 from ipc.audio import FRAME_BYTES, FRAME_NS
 from ipc.client import Client
 from ipc.inproc import InprocClient, InprocHub
 from ipc.marks import NO_MARKS, Marker, Marks
 from ipc.messages import Attach, Audio, Feed, Follow, StatusReport, TurnReport
 from ipc.server import Server
+from tests.support.slow_engines import (
+    NOTHING,
+    STAGES,
+    Embedder,
+    Model,
+    Plant,
+    Transcriber,
+    Voice,
+    Wire,
+    slow_parts,
+)
 from tools.latency.comparing import FASTER, SLOWER, Comparison, compare
 from tools.latency.reading import Losses, read_turns
 from tools.latency.samples import Sampled, sample
 from tools.latency.stages import TOTAL
 
-LATE_S = 0.020
-NOTHING = "nothing"
-STAGES = (
-    "endpoint",
-    "stt",
-    "recall",
-    "prompt",
-    "llm_first_token",
-    "llm_first_clause",
-    "tts_synthesis",
-    "tts_playout",
-    "ipc",
-)
-"""Where time can be planted: all but `unaccounted`, which is none of them."""
-
-QUESTION = "What time is it?"
-ANSWER = "Paris it is. "
 VOICED_FRAMES = 10
 SILENCE_NS = 100_000_000
 """How long before the end of the audio the last voiced sample was captured."""
-
-
-class Plant:
-    """The stage that is slow at present."""
-
-    def __init__(self) -> None:
-        self.stage = NOTHING
-
-    def late_s(self, stage: str) -> float:
-        return LATE_S if stage == self.stage else 0.0
-
-
-class Transcriber(FakeTranscriber):
-    def __init__(self, plant: Plant) -> None:
-        super().__init__("What is the capital of France?", QUESTION)  # the first is what the check at the start plays
-        self._plant = plant
-
-    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
-        time.sleep(self._plant.late_s("stt"))
-        return super().transcribe(pcm, draft)
-
-
-class Embedder(FakeEmbedder):
-    def __init__(self, plant: Plant) -> None:
-        super().__init__()
-        self._plant = plant
-
-    def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        time.sleep(self._plant.late_s("recall"))
-        return super().embed(texts)
-
-
-class Model(FakeModel):
-    def __init__(self, plant: Plant) -> None:
-        super().__init__(ANSWER)
-        self._plant = plant
-
-    async def generate(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
-        slow = iter(("llm_first_token", "llm_first_clause") if prompt.max_tokens else ())
-        async for piece in super().generate(prompt):
-            if stage := next(slow, ""):
-                await asyncio.sleep(self._plant.late_s(stage))
-            yield piece
-
-
-class Voice(FakeSynthesizer):
-    """Short answers, so that many fit into a minute."""
-
-    def __init__(self, plant: Plant) -> None:
-        super().__init__()
-        self._plant = plant
-
-    async def synthesize(self, text: str) -> AsyncGenerator[bytes, None]:
-        await asyncio.sleep(self._plant.late_s("tts_synthesis"))
-        yield tone(1000 if text == KNOWN_TEXT else 20, self.sample_rate)
-
-
-class Wire(InprocHub):
-    """What comes in on it comes late."""
-
-    def __init__(self, plant: Plant) -> None:
-        super().__init__()
-        self._plant = plant
-
-    def arrive(self, peer: bytes, frames: list[bytes]) -> bool:
-        asyncio.get_running_loop().call_later(self._plant.late_s("ipc"), super().arrive, peer, frames)
-        return True
-
-
-@contextmanager
-def slow_parts(plant: Plant, state: Path) -> Iterator[None]:
-    """What no engine does: making the prompt, and the device's way from samples to sound."""
-
-    def clock() -> str:
-        time.sleep(plant.late_s("prompt"))
-        return "noon"
-
-    class Lead:
-        """A number that is read anew for each answer."""
-
-        def __radd__(self, now_ns: int) -> int:
-            return now_ns + 5_000_000 + round(plant.late_s("tts_playout") * 1e9)
-
-    with (
-        mock.patch("daemons.dialog.service._clock", clock),
-        mock.patch.object(paced_out, "LEAD_NS", Lead()),
-        mock.patch.dict("os.environ", {"TIMMY_STATE": str(state)}),
-    ):
-        yield
 
 
 def _report(daemon: str) -> StatusReport:
@@ -180,14 +82,14 @@ class House:
             "tts": TtsService(config, lambda: Voice(plant), marks=marks["tts"]),
             "dialog": DialogService(config, lambda name: self.client(name, marks["dialog"]), marks=marks["dialog"]),
         }
-        with slow_parts(plant, self._folder.parent / "state"):
+        state = {"TIMMY_STATE": str(self._folder.parent / "state")}
+        with slow_parts(plant), mock.patch.dict("os.environ", state):
             async with AsyncExitStack() as stack:
                 for name in marks:
                     stack.callback(marks[name].close)
                 for name, service in services.items():
-                    server = Server(
-                        name, self._hubs[name], service.handlers(), lambda name=name: _report(name), marks[name]
-                    )
+                    status = functools.partial(_report, name)
+                    server = Server(name, self._hubs[name], service.handlers(), status, marks[name])
                     server.start()
                     stack.push_async_callback(server.close)
                     await service.load()
@@ -232,9 +134,7 @@ class Talker:
         """One question and its answer. The end of the speech is noticed `late_s` later than it could be."""
         begun_ns = time.monotonic_ns() - SILENCE_NS - round(late_s * 1e9) - VOICED_FRAMES * FRAME_NS
         microphone = self._stt.open(Feed(conversation=self._conversation))
-        await microphone.send(
-            Audio(t_ns=ended_ns - VOICED_FRAMES * FRAME_NS), b"\1\1" * (VOICED_FRAMES * FRAME_BYTES // 2)
-        )
+        await microphone.send(Audio(t_ns=begun_ns), b"\1" * VOICED_FRAMES * FRAME_BYTES)
         microphone.end()
         report = await self._reports.get()
         assert report.outcome == "answered", report
