@@ -120,11 +120,13 @@ def span_name(span: Span) -> str:
 def _head(turn: Turn) -> Iterator[Text]:
     from rich.text import Text
 
-    begun = f"{display.local(turn.begun_s):%Y-%m-%d %H:%M:%S}"
-    facts = [turn.rid.hex(), display.clean(turn.conversation), begun, turn.outcome]
-    yield Text(" · ".join(fact for fact in facts if fact), "bold")
-    if turn.heard or turn.words is not None:
-        yield Text(display.heard(turn))
+    yield Text(f"{turn.rid.hex()} · {turn.outcome}", "bold")
+    facts = (
+        display.clean(turn.conversation),
+        f"{display.local(turn.begun_s):%Y-%m-%d %H:%M:%S}",
+        "" if turn.words is None and not turn.heard else display.heard(turn),
+    )
+    yield Text(" · ".join(fact for fact in facts if fact))
     if turn.prompt_tokens is not None:
         cached = "" if turn.cached_tokens is None else f", {turn.cached_tokens} of them cached"
         remembered = "" if turn.memories is None else f" · memories: {turn.memories}"
