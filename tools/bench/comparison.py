@@ -31,12 +31,12 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"p50": statistics.median(values), "p90": deciles[8]}
 
 
-def figures_of(outcomes: Sequence[Outcome], asked: Sequence[Question]) -> dict[str, Any]:
-    """Of one stack; `asked[i]` is the question of `outcomes[i]`. Raises ClickException when nothing sounded."""
+def figures_of(name: str, outcomes: Sequence[Outcome], asked: Sequence[Question]) -> dict[str, Any]:
+    """Of the stack `name`; `asked[i]` is the question of `outcomes[i]`. Raises ClickException when nothing sounded."""
     totals = [outcome.total_ms for outcome in outcomes if outcome.total_ms is not None]
     rows = [outcome.stages_ms for outcome in outcomes if outcome.stages_ms]
     if not totals:
-        raise click.ClickException("no question got a spoken answer")
+        raise click.ClickException(f"no question got a spoken answer from {name}")
     answerable = [(outcome, question) for outcome, question in zip(outcomes, asked, strict=True) if question.memory]
     return {
         "speech_end_to_first_audio_ms": _with_mean(totals),

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from daemons import config
 from ipc.audio import silence
@@ -14,9 +14,11 @@ from ipc.client import Client
 from ipc.ids import new_rid
 from ipc.messages import Recall, Recalled, Remember
 from tools.bench import stages
-from tools.bench.old.house import OldHouse
 from tools.recorded import TurnResult, open_talk
 from tools.status import ask_all
+
+if TYPE_CHECKING:
+    from tools.bench.old.house import OldHouse
 
 BEFORE_MS = 300
 """Of silence before each question: no microphone is opened in the middle of a word."""
@@ -130,6 +132,8 @@ async def _timmy() -> AsyncIterator[Stack]:
 
 @asynccontextmanager
 async def _old(name: str, pooled: bool) -> AsyncIterator[Stack]:
+    from tools.bench.old.house import OldHouse  # here, because it needs the requests package
+
     house = OldHouse(name, pooled)
     try:
         await asyncio.to_thread(house.start)

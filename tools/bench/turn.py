@@ -67,7 +67,7 @@ def turn(names: list[str], rounds: int, as_json: bool) -> None:
             stack.enter_context(running())
         outcomes, engines = asyncio.run(_measure(names, spoken, rounds))
     figures = {
-        "stacks": {name: figures_of(outcomes[name], asked) | {"engines": engines[name]} for name in names},
+        "stacks": {name: figures_of(name, outcomes[name], asked) | {"engines": engines[name]} for name in names},
         "ratios": ratios(outcomes),
         "n": len(asked),
         "rounds": rounds,
@@ -96,8 +96,8 @@ async def _measure(
         for name, each in stacks.items():
             _tell(f"{name}: remembering")
             await each.remember(memories())
-        for each in stacks.values():
-            await each.ask(spoken[0].pcm)
+        for each in stacks.values():  # not the question that follows: the same one again would find its prompt cached
+            await each.ask(spoken[-1].pcm)
         for number in range(rounds):
             for place, question in enumerate(spoken):
                 for name, each in stacks.items():

@@ -73,15 +73,21 @@ def main(make: Callable[[Setup], Service]) -> None:
         service = make(setup)
     except TimmyError as error:
         sys.exit(str(error))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(service.routes), bind_and_activate=False)
-    server.socket.close()
-    server.socket = socket.socket(fileno=setup.listener)
+    server = serving(socket.socket(fileno=setup.listener), service.routes)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(msgspec.json.encode(service.engines).decode(), flush=True)
     try:
         sys.stdin.read()
     finally:
         service.close()
+
+
+def serving(listener: socket.socket, routes: Mapping[str, Route]) -> ThreadingHTTPServer:
+    """A server on a socket that listens already, a thread for each connection."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(routes), bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener
+    return server
 
 
 def _handler(routes: Mapping[str, Route]) -> type[BaseHTTPRequestHandler]:
