@@ -61,7 +61,8 @@ class Microphone:
             portaudio.close(self._stream)
 
     def _block(self, data: Any, _: int, times: Any, status: Any) -> None:
-        """PortAudio's thread: a block of samples."""
+        """PortAudio's thread: a block of samples. It may have waited for the interpreter, so `times.currentTime` is
+        past: only the stream's own clock tells how long ago the block was captured."""
         now_ns, now = time.monotonic_ns(), time.monotonic()
         self._watch.alive()
         if status.input_overflow and now - self._last_report > _OVERFLOW_REPORT_S:
@@ -69,7 +70,7 @@ class Microphone:
             log.warning("the microphone lost samples: this machine is too busy")
         pcm = bytes(data)
         shortest_s = len(pcm) / 2 / self._framer.rate  # the block cannot have begun later
-        age_s = times.currentTime - times.inputBufferAdcTime
+        age_s = self._stream.time - times.inputBufferAdcTime
         if not shortest_s <= age_s <= _LATENCY_MAX_S:
             age_s = shortest_s
         self._framer.push(now_ns - int(age_s * 1e9), pcm)

@@ -87,7 +87,8 @@ class Speaker:
         of an utterance comes after the `flush` that ended it."""
         now_ns = time.monotonic_ns()
         self._watch.alive()
-        ahead_s = times.outputBufferDacTime - times.currentTime
+        # Not `times.currentTime`, which is past when this thread had to wait for the interpreter.
+        ahead_s = times.outputBufferDacTime - self._stream.time
         if not 0 < ahead_s <= _LATENCY_MAX_S:
             ahead_s = self._stream.latency
         sounds_ns = now_ns + int(ahead_s * 1e9)

@@ -43,8 +43,10 @@ class Stream:
         if self._module.start_error:
             raise self._module.start_error
 
-    def block(self, pcm: bytes, age_s: float, overflow: bool = False) -> None:
+    def block(self, pcm: bytes, age_s: float, overflow: bool = False, waited_s: float = 0.0) -> None:
+        """`age_s`: of the block's first sample, when PortAudio asked for the callback `waited_s` ago."""
         times = SimpleNamespace(currentTime=1000.0, inputBufferAdcTime=1000.0 - age_s)
+        self.time = 1000.0 + waited_s
         self.settings["callback"](pcm, len(pcm) // 2, times, SimpleNamespace(input_overflow=overflow))
 
     def finish(self) -> None:
@@ -222,16 +224,19 @@ def test_samples_that_were_lost_are_told_but_not_each(
     ]
 
 
-@pytest.mark.parametrize(("age_s", "believed_ms"), [(0.05, 50), (0.0, 20), (-3.0, 20), (900.0, 20)])
+@pytest.mark.parametrize(
+    ("age_s", "waited_s", "believed_ms"),
+    [(0.05, 0.0, 50), (0.05, 0.3, 350), (0.0, 0.0, 20), (-3.0, 0.0, 20), (900.0, 0.0, 20)],
+)
 def test_the_capture_time_is_the_sound_cards_if_it_can_be_true(
-    module: FakeSounddevice, monkeypatch: pytest.MonkeyPatch, age_s: float, believed_ms: int
+    module: FakeSounddevice, monkeypatch: pytest.MonkeyPatch, age_s: float, waited_s: float, believed_ms: int
 ) -> None:
     monkeypatch.setattr(
         "daemons.engines.microphone.time", SimpleNamespace(monotonic=lambda: 5.0, monotonic_ns=lambda: 5_000 * MS)
     )
     frames: list[Frame] = []
     source, stream, _ = opened(module, frames.append)
-    stream.block(bytes(FRAME_BYTES), age_s)
+    stream.block(bytes(FRAME_BYTES), age_s, waited_s=waited_s)
     source.close()
     assert [round((5_000 * MS - frame.t_ns) / MS) for frame in frames] == [believed_ms]
 

@@ -12,10 +12,13 @@ import wave
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from daemons.engines.portaudio import LossWatch
+from daemons.engines.speaker import Speaker
 from daemons.engines.whisper import WhisperTranscriber
 from ipc.audio import read_wav
 from tests.support.speech import words
@@ -174,6 +177,22 @@ def test_speech_is_understood_at_the_speaker(card: SoundCard, tmp_path: Path) ->
         file.writeframes(recording.speaker)
     heard = words(WhisperTranscriber("tiny.en", "cpu", 2).transcribe(read_wav(path)).text)
     assert {"plumber", "comes", "tuesday"} <= set(heard)
+
+
+@pytest.mark.parametrize(("dac_s", "ahead_ms"), [(1000.5, 200), (1000.1, 40)])
+def test_a_callback_that_had_to_wait_tells_the_same_playout_time(
+    monkeypatch: pytest.MonkeyPatch, dac_s: float, ahead_ms: int
+) -> None:
+    """It is called at 1000.0 and runs 300 ms later. What should have sounded by then sounds a latency after it."""
+    monkeypatch.setattr("daemons.engines.speaker.time", SimpleNamespace(monotonic_ns=lambda: 5 * 10**9))
+    started: list[int] = []
+    speaker = Speaker("auto", RATE)
+    speaker.on_started = started.append
+    speaker._watch = LossWatch("output", "none", print)
+    speaker._stream = SimpleNamespace(time=1000.3, latency=0.04)
+    speaker.write(bytes(100))
+    speaker._fill(bytearray(100), 50, SimpleNamespace(currentTime=1000.0, outputBufferDacTime=dac_s), None)
+    assert [round(t_ns / 1e6) - 5000 for t_ns in started] == [ahead_ms]
 
 
 FAILS = """

@@ -181,7 +181,7 @@ class SoundCard:
     def record(self) -> Iterator[Recording]:
         """Records speaker and microphone while the block runs."""
         recording = Recording()
-        options = ["--raw", "--format=s16le", f"--rate={RECORD_RATE}", "--channels=2", "--latency-msec=10"]
+        options = ["--raw", "--format=s16le", f"--rate={RECORD_RATE}", "--channels=2", "--latency-msec=2"]
         with _ahead_of_others():
             parec = subprocess.Popen(["parec", "--device=card.monitor", *options], env=self.env, stdout=subprocess.PIPE)
         started = threading.Event()
