@@ -24,12 +24,11 @@ from ipc.messages import Audio, Feed, Listen, TurnFinal
 from tests.support.serving import serving
 from tests.support.suite import EXAMPLES, house
 from tools.bench import questions, stages, turn
-from tools.bench.old import web
+from tools.bench.old import END_SILENCE_MS, MEMORIES, PAUSE_WAIT_MS, web
 from tools.bench.old.house import OldHouse
-from tools.bench.old.preprocessor import MEMORIES
 from tools.bench.old.replies import Done, Listened
-from tools.bench.old.stt_service import END_SILENCE_MS, Endpointer
-from tools.bench.old.tts_service import PAUSE_WAIT_MS
+from tools.bench.old.stt_service import Endpointer
+from tools.bench.soundcard import SoundCard
 from tools.cli import cli
 
 CAPITAL = EXAMPLES / "2-capital.wav"
@@ -146,6 +145,20 @@ def test_a_service_that_dies_in_a_turn_is_named_in_one_line(folders: None, name:
             services.listen("a", silence(300) + read_wav(PLUMBER))
         killer.join()
     assert str(caught.value) == f"old: the {name} service ended with status -9"
+
+
+@pytest.mark.models
+@pytest.mark.sound
+def test_where_there_is_a_speaker_it_is_opened_for_the_answer(folders: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with SoundCard() as card:
+        for name, value in card.variables.items():
+            monkeypatch.setenv(name, value)
+        with started(True) as services:
+            reply = services.listen("a", silence(300) + read_wav(CAPITAL))
+    assert services.engines[-1] == "output: default"
+    assert reply.processed is not None
+    assert reply.processed.spoken is not None
+    assert reply.processed.spoken.opened_ns > reply.processed.spoken.synthesized_ns
 
 
 @pytest.mark.models

@@ -17,8 +17,9 @@ from ipc.audio import FRAME_MS, FRAME_NS
 from ipc.messages import Stages
 from tools.bench import comparison, questions, stages
 from tools.bench.comparison import figures_of, ratio, ratios, spread, table
+from tools.bench.old import END_SILENCE_MS
 from tools.bench.old.replies import Listened, Processed, Spoken
-from tools.bench.old.stt_service import END_SILENCE_MS, Endpointer
+from tools.bench.old.stt_service import Endpointer
 from tools.bench.questions import Question
 from tools.bench.stacks import Outcome
 from tools.cli import cli

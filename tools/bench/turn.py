@@ -17,12 +17,13 @@ from daemons import config
 from tools.bench.comparison import OURS, SEED, figures_of, ratios, spread, table
 from tools.bench.house import own_folders, running
 from tools.bench.machine import machine
+from tools.bench.old import END_SILENCE_MS, PAUSE_WAIT_MS
 from tools.bench.questions import Spoken, memories, persona, questions, speak
 from tools.bench.stacks import STACKS, Outcome
 from tools.recorded import TurnResult
 from tools.show import json_option, print_json, print_table
 
-FIXED_WAITS_MS = {"end-of-turn silence": 500, "after pausing the listener": 200}
+FIXED_WAITS_MS = {"end-of-turn silence": END_SILENCE_MS, "after pausing the listener": PAUSE_WAIT_MS}
 """Of the old architecture, as its write-up has them."""
 
 NOTES = """\

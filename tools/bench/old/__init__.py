@@ -9,3 +9,12 @@ The engines, models and settings are this suite's own; only what lies around the
 20 memories stand at the head of the prompt, so that nothing after them is ever cached; the answer is spoken
 when all of it is there, on an output opened for it, after a fixed wait.
 """
+
+END_SILENCE_MS = 500
+"""After the last voiced frame a turn is over."""
+
+PAUSE_WAIT_MS = 200
+"""Slept after the listener was told to pause, whether or not it has already."""
+
+MEMORIES = 20
+"""So many stand at the head of every prompt."""

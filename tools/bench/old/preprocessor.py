@@ -17,12 +17,9 @@ from daemons.engines.importance import Importance
 from daemons.engines.llama import LlamaModel
 from daemons.engines.minilm import MiniLm
 from daemons.engines.ollama import OllamaModel, has_model
-from tools.bench.old import web
+from tools.bench.old import MEMORIES, web
 from tools.bench.old.replies import Done, Processed, Spoken, Text
 from tools.bench.old.store import Store
-
-MEMORIES = 20
-"""So many stand at the head of every prompt."""
 
 
 class Preprocessor:

@@ -14,10 +14,9 @@ from daemons import config
 from daemons.engines.webrtc import WebRtcDetector
 from daemons.engines.whisper import WhisperTranscriber
 from ipc.audio import FRAME_NS, STT_RATE, PacedFrame, paced, silence
-from tools.bench.old import web
+from tools.bench.old import END_SILENCE_MS, web
 from tools.bench.old.replies import Done, Listened, Processed, Text
 
-END_SILENCE_MS = 500
 START_WINDOW, START_VOICED = 5, 3
 
 CONTEXT_BYTES = 28 * STT_RATE * 2

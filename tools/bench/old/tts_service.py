@@ -14,11 +14,8 @@ from daemons.engines.base import EngineError
 from daemons.engines.paced_out import null_out
 from daemons.engines.piper import PiperSynthesizer
 from daemons.engines.speaker import Speaker
-from tools.bench.old import web
+from tools.bench.old import PAUSE_WAIT_MS, web
 from tools.bench.old.replies import Done, Spoken, Text
-
-PAUSE_WAIT_MS = 200
-"""Slept after the listener was told to pause, whether or not it has already."""
 
 
 class TtsService:
