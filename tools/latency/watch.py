@@ -101,7 +101,7 @@ def drawing(turn: Turn, stage: str, width: int) -> str:
 @click.command()
 @trace_option
 def watch(folder: Path | None) -> None:
-    """Live: the last turn, and p50 and p95 of the last 50 complete ones, redrawn as turns end. Ctrl-C ends it.
+    """Live: the last turn, and how they all are: p50 and p95 of the last 50 complete ones. Ctrl-C ends it.
 
     \b
     timmy latency watch
