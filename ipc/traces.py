@@ -68,8 +68,8 @@ class Trace:
 
     def __iter__(self) -> Iterator[Block]:
         with self._file:
+            at = self._file.tell()
             while not self.damage:
-                at = self._file.tell()
                 payload = _payload(self, self._file, at)
                 if payload is None:
                     return
@@ -77,6 +77,7 @@ class Trace:
                     yield self._block(payload)
                 except (msgspec.DecodeError, ValueError, RecursionError, struct.error):
                     self.damage = f"damaged at byte {at}"
+                at += FRAME.size + len(payload)
 
     def _block(self, payload: bytes) -> Block:
         notes: list[Note] = []

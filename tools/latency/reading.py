@@ -113,7 +113,7 @@ class _Host:
                 self._finished(trace)
                 return
             # An audio mark may lie before the file's begin or after the block's end: neither may turn time back.
-            t_ns = max(after_ns, min((mark[2] for mark in block.marks), default=after_ns))
+            t_ns = max(after_ns, block.marks[0][2]) if block.marks else after_ns
             heapq.heappush(under_way, (t_ns, next(numbers), trace, block, blocks))
 
         while waiting or under_way:
@@ -148,8 +148,10 @@ class _Host:
                 header = trace.header
                 turn = open_[rid] = _Open(header.realtime_ns - header.monotonic_ns)
             turn.marks.append(Seen(t_ns, stage, daemon, arg))
-            turn.last_ns = max(turn.last_ns, t_ns)
-            turn.ended = turn.ended or stage is Stage.ENDED
+            if t_ns > turn.last_ns:
+                turn.last_ns = t_ns
+            if stage is Stage.ENDED:
+                turn.ended = True
         for note in block.notes:
             if turn := open_.get(note.rid):
                 turn.notes[note.key] = note.text

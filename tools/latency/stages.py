@@ -6,6 +6,7 @@ Their order is the order in which they come. `TOTAL` is the sum of all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ipc.marks import Stage
 
@@ -39,8 +40,7 @@ STAGES = (
 NAMES = tuple(stage.name for stage in STAGES)
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """A moment on the way to the first sound, and who marks it."""
 
     stage: Stage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ipc.marks import OUTCOMES, Stage
@@ -24,8 +24,7 @@ class Seen(NamedTuple):
     arg: int
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Something that took time in a turn, monotonic ns. `share_ns` is what it alone has of the time to first audio."""
 
     stage: str
@@ -37,8 +36,7 @@ class Span:
     """Where it goes, for a hop."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
+class Hop(NamedTuple):
     """A request, a terminal or an item from one daemon to another, monotonic ns."""
 
     sender: str
@@ -101,7 +99,7 @@ def build(
     """The turn that these marks tell of, in any order; None when they tell of none.
 
     `clock_offset_ns`: what is to be added to a monotonic time for Unix time."""
-    seen = sorted(set(marks))
+    seen = [mark for mark, _ in itertools.groupby(sorted(marks))]
     if not any(mark.stage in TURN_MARKS for mark in seen):
         return None
     found = _Found(seen)
@@ -158,19 +156,24 @@ class _Found:
     def last(self, stage: Stage, daemon: str, limit_ns: int | None = None) -> Seen | None:
         """The last such mark not after the limit, by default the first sound."""
         limit_ns = self._limit_ns if limit_ns is None else limit_ns
-        return next((mark for mark in reversed(self.all(stage, daemon)) if mark.t_ns <= limit_ns), None)
+        for mark in reversed(self._by.get((stage, daemon), ())):
+            if mark.t_ns <= limit_ns:
+                return mark
+        return None
 
     def arg(self, stage: Stage, daemon: str) -> int | None:
         mark = self.last(stage, daemon)
         return mark.arg if mark else None
 
     def _way_back(self) -> dict[Point, Seen]:
-        """From the first sound backwards: of each point the last mark not after what came of it."""
+        """From the first sound backwards: of each point the last mark not after what came of it, and none of an attempt
+        that was revoked."""
         way: dict[Point, Seen] = {}
         limit_ns = self._limit_ns
+        revoked = self.last(Stage.REVOKED, "dialog")
         for point in reversed(WAY):
             mark = self.last(point.stage, point.daemon, limit_ns)
-            if mark is not None:
+            if mark is not None and not (revoked and mark.t_ns < revoked.t_ns):
                 way[point] = mark
                 limit_ns = mark.t_ns
         return way
@@ -241,14 +244,17 @@ def _latest(marks: Sequence[Seen]) -> Seen | None:
 def _shared(spans: Sequence[Span], origin_ns: int, first_audio_ns: int) -> list[Span]:
     """The same spans with their shares, and the gaps between them as spans of their own."""
     pieces = divide([(span.start_ns, span.end_ns) for span in spans], origin_ns, first_audio_ns)
-    shares = dict.fromkeys(range(len(spans)), 0)
+    shares = [0] * len(spans)
     gaps = []
     for piece in pieces:
         if piece.leg is None:
             gaps.append(Span(UNACCOUNTED, "", piece.start, piece.end, piece.end - piece.start))
         else:
             shares[piece.leg] += piece.end - piece.start
-    return [*(replace(span, share_ns=shares[place]) for place, span in enumerate(spans)), *gaps]
+    return [
+        *(span._replace(share_ns=share) if share else span for span, share in zip(spans, shares, strict=True)),
+        *gaps,
+    ]
 
 
 def hops(turn: Turn) -> list[Hop]:
