@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "memory": Lazy("tools.memories", "memory", "See and erase what is remembered."),
     "models": Lazy("tools.models", "models", "List, fetch and check models."),
     "config": Lazy("tools.settings", "config", "Show or check the configuration."),
-    "latency": Lazy("tools.latency", "latency", "See where the time of turns went."),
+    "latency": Lazy("tools.latency", "latency", "See where the time of turns went, and whether it got better."),
     "bench": Lazy("tools.bench", "bench", "Measure."),
     "completion": Lazy("tools.completion", "completion", "Print a script that completes commands in a shell."),
 }

@@ -27,7 +27,7 @@ class _Commands(LazyGroup):
 
 @click.group(cls=_Commands)
 def latency() -> None:
-    """Where the time of turns went, and whether it got better.
+    """See where the time of turns went, and whether it got better.
 
     \b
     timmy latency show last
