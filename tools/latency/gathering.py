@@ -77,6 +77,12 @@ class Gathered:
         """Row of each place in the columns of `sampled`."""
         return np.flatnonzero(np.array(self.complete))
 
+    def complete_in_time(self) -> tuple[Rows, Rows]:
+        """The complete turns by the clocks of their hosts: their rows, and their places in the columns of `sampled`."""
+        rows = self.complete_rows()
+        places = np.lexsort((np.array(self.origin_ns)[rows], np.array(self.host)[rows]))
+        return rows[places], places
+
 
 def gather(turns: Iterable[Turn]) -> Gathered:
     gathered = Gathered()

@@ -117,13 +117,6 @@ def _told(values: Floats, q: float) -> float | None:
     return None if found is None else round(found, 2)
 
 
-def _ordered(gathered: Gathered) -> tuple[Rows, Rows]:
-    """The complete turns in the order of time: their rows, and their places in the columns of stages."""
-    rows = gathered.complete_rows()
-    places = np.lexsort((np.array(gathered.origin_ns)[rows], np.array(gathered.host)[rows]))
-    return rows[places], places
-
-
 def _split(
     gathered: Gathered, group: str, names: Sequence[str], edges: Sequence[int], rows: Rows, places: Rows
 ) -> list[Set]:
@@ -137,7 +130,7 @@ def _split(
 
 
 def _against(gathered: Gathered, against: Sampled | None, name: str) -> list[Set]:
-    rows, places = _ordered(gathered)
+    rows, places = gathered.complete_in_time()
     if against is None or not len(rows):
         return []
     earlier = Set("against", name, 0.0, {stage: np.array(values) for stage, values in against.times.items()})
@@ -145,7 +138,7 @@ def _against(gathered: Gathered, against: Sampled | None, name: str) -> list[Set
 
 
 def _halves(gathered: Gathered) -> list[Set]:
-    rows, places = _ordered(gathered)
+    rows, places = gathered.complete_in_time()
     if len(rows) < 2:
         return []
     return _split(gathered, "half", ["earlier half", "later half"], [0, len(rows) // 2, len(rows)], rows, places)
@@ -153,7 +146,7 @@ def _halves(gathered: Gathered) -> list[Set]:
 
 def _days(gathered: Gathered) -> list[Set]:
     """By the calendar of this machine."""
-    rows, places = _ordered(gathered)
+    rows, places = gathered.complete_in_time()
     if not len(rows):
         return []
     days = [local(gathered.begun_s[row]).toordinal() for row in rows]
@@ -162,7 +155,7 @@ def _days(gathered: Gathered) -> list[Set]:
 
 
 def _by_session(gathered: Gathered, of: Rows) -> list[Set]:
-    rows, places = _ordered(gathered)
+    rows, places = gathered.complete_in_time()
     if not len(rows):
         return []
     order = np.argsort(of[rows], kind="stable")

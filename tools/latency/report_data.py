@@ -117,30 +117,29 @@ def _trend(gathered: Gathered, sampled: Sampled, of: Rows, kept: Sequence[int]) 
     """Complete turns in the order of time, `each` of them to a point, the last point perhaps fewer.
 
     `turn` is the place of a point's turn among those with a waterfall."""
-    rows = gathered.complete_rows()
-    order = np.lexsort((np.array(gathered.origin_ns)[rows], np.array(gathered.host)[rows]))
-    each = -(-len(order) // TREND_POINTS)
-    groups = [order[low:high] for low, high in pairwise([*range(0, len(order), each), len(order)])]
-    firsts = [int(rows[group[0]]) for group in groups]
+    rows, order = gathered.complete_in_time()
+    each = -(-len(rows) // TREND_POINTS)
+    firsts = [int(row) for row in rows[::each]]
     places = {row: place for place, row in enumerate(kept)}
     return {
         "each": each,
-        "n": len(order),
+        "n": len(rows),
         "window": WINDOW,
         "begun_s": [round(gathered.begun_s[row], 1) for row in firsts],
         "session": [int(of[row]) for row in firsts],
         "turn": [places.get(row) for row in firsts] if each == 1 else [],
-        "stages": {name: _points(np.array(values), groups, each) for name, values in sampled.times.items()},
+        "stages": {name: _points(np.array(values)[order], each) for name, values in sampled.times.items()},
     }
 
 
-def _points(values: Floats, groups: Sequence[Rows], each: int) -> dict[str, list[float]]:
+def _points(ordered: Floats, each: int) -> dict[str, list[float]]:
     """`line` is the rolling median of single turns, or the median of turns that are put together."""
     if each == 1:
-        dots = values[np.concatenate(groups)]
-        return {"line": _rounded(rolling_median(dots, WINDOW)), "dots": _rounded(dots)}
-    quantiles = np.array([np.quantile(values[group], (0.1, 0.5, 0.9)) for group in groups])
-    return dict(zip(("low", "line", "high"), map(_rounded, quantiles.T), strict=True))
+        return {"line": _rounded(rolling_median(ordered, WINDOW)), "dots": _rounded(ordered)}
+    whole = len(ordered) - len(ordered) % each
+    tables = [ordered[:whole].reshape(-1, each), ordered[whole:].reshape(1, -1)]
+    quantiles = [np.quantile(table, (0.1, 0.5, 0.9), axis=1) for table in tables if table.size]
+    return dict(zip(("low", "line", "high"), map(_rounded, np.concatenate(quantiles, axis=1)), strict=True))
 
 
 def rolling_median(values: Floats, window: int) -> Floats:

@@ -37,7 +37,10 @@ const fixed = [0, 1, 2].map(
 const number = (value, digits = 0) => fixed[digits].format(value);
 const ms = (value, digits = 0) => (value === null ? "–" : number(value, digits));
 const percent = (share, digits = 0) => `${number(100 * share, digits)} %`;
-const signed = (value, digits = 1) => (value > 0 ? "+" : value < 0 ? "−" : "") + number(Math.abs(value), digits);
+const signed = (value, digits = 1) => {
+  const text = number(Math.abs(value), digits);
+  return Number(text) === 0 ? text : (value > 0 ? "+" : "−") + text;
+};
 const count = (n, word) => `${number(n)} ${word}${n === 1 ? "" : "s"}`;
 
 const when = (seconds, style) => new Intl.DateTimeFormat("en-GB", style).format(new Date(seconds * 1000));

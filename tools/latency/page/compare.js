@@ -46,7 +46,7 @@ function showPair() {
   const [a, b] = [Number(byId("compare-a").value), Number(byId("compare-b").value)];
   const tested = pairs.find((pair) => pair.a === a && pair.b === b);
   byId("compare-answer").textContent = tested
-    ? `${tested.headline}.`
+    ? `${tested.headline.replace(/\btotal\b/, title("total"))}.`
     : "Plain differences: whether they are more than chance has not been worked out for this pair.";
   const rows = [...names, "total"].map((stage) => {
     const found = tested?.rows[stage];

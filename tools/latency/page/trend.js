@@ -37,7 +37,6 @@ function trendPlot(width) {
     svg("path", { class: "curve", d: path(line.map((value, i) => [x(i), y(value)])) }),
     ...(dots ?? []).map((value, i) => trendDot(value, i, x, y)),
     svg("text", { x: left - 6, y: height - 8, "text-anchor": "end" }, "ms"),
-    svg("text", { x: left + 4, y: height - 8 }, minute(trend.begun_s[0])),
     svg("text", { x: right, y: height - 8, "text-anchor": "end" }, over ? `${count(over, trend.each === 1 ? "turn" : "step")} above the edge` : `${count(trend.n, "turn")}`),
   );
 }

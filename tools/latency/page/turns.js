@@ -117,12 +117,14 @@ function showTurn() {
   if (!turn) {
     byId("turn-title").textContent = "No turn is in the list";
     byId("waterfall").replaceChildren();
+    byId("turn-pale").hidden = true;
     byId("turn-facts").replaceChildren();
     return;
   }
   const sound = turn.total === null ? "no sound" : `first audio after ${ms(turn.total)} ms`;
   byId("turn-title").textContent = `${day(turn.begun_s)}, ${clock(turn.begun_s)}: ${sound}`;
   byId("waterfall").replaceChildren(waterfall(turn, byId("turn-whole").checked));
+  byId("turn-pale").hidden = !byId("waterfall").querySelector(".pale");
   byId("turn-facts").replaceChildren(turnFacts(turn), ...hopList(turn));
 }
 
