@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,8 @@ from tests.browser.truth import (
     total,
 )
 from tests.support.browser import Browser
-from tests.support.traces import DELAYS
+from tests.support.traces import DELAYS, House
+from tools.cli import run
 from tools.latency.stages import NAMES
 
 
@@ -167,3 +169,17 @@ def test_sessions_are_compared_from_the_lists(browser: Browser) -> None:
     medians = [statistics.median(map(first_audio, part)) for part in (TURNS[:HOME], TURNS[HOME:])]
     assert [plain(text) for text in _pair(browser)["first audio"][:2]] == pytest.approx(medians, abs=0.051)
     assert _pair(browser)["first audio"][-1] == "slower"
+
+
+def test_a_pair_without_intervals_says_so(window: Browser, tmp_path: Path) -> None:
+    with House(tmp_path / "trace") as house:
+        for recall in (8.0, 9.0, 10.0, 11.0, 12.0, 29.0, 30.0, 31.0, 32.0, 33.0):
+            house.turn({"recall": recall})
+    path = tmp_path / "page.html"
+    assert run(["latency", "report", "--html", str(path), "--trace", str(tmp_path / "trace")]) == 0
+    window.look()
+    window.open(path)
+    assert window.one("#compare-answer").text.startswith("Plain differences: ")
+    assert _pair(window)["recall"] == ["10.0", "31.0", "+21.0", "–", "–", "–", "–"]
+    assert window.all("#compare-table .interval") == []
+    assert window.complaints() == []

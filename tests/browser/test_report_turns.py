@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -20,7 +22,8 @@ from tests.browser.truth import (
     total,
 )
 from tests.support.browser import Browser
-from tests.support.traces import DELAYS
+from tests.support.traces import DELAYS, House
+from tools.cli import run
 from tools.latency.stages import NAMES
 
 
@@ -128,3 +131,23 @@ def test_words_from_outside_stay_words(browser: Browser) -> None:
     assert KITCHEN in facts
     assert "resumed at −1,200 ms, revoked revision 0 at −1,200 ms" in facts
     assert browser.all("img, #turn-facts b, #session-table b") == []
+
+
+def test_work_within_the_silence_is_faint(window: Browser, tmp_path: Path) -> None:
+    """It takes time, and has no share."""
+    with House(tmp_path / "trace") as house:
+        house.turn(held=True)
+    path = tmp_path / "page.html"
+    assert run(["latency", "report", "--html", str(path), "--trace", str(tmp_path / "trace")]) == 0
+    window.look()
+    window.open(path)
+    assert window.one("#turn-pale").is_displayed()
+    (faint,) = window.all("#waterfall [data-stage=recall] .pale")
+    silence = window.one("#waterfall [data-stage=endpoint] .part").rect
+    assert silence["x"] <= faint.rect["x"]
+    assert faint.rect["x"] + faint.rect["width"] <= silence["x"] + silence["width"] + 1
+    cells = window.all("#waterfall [data-stage=recall] [role=cell]")
+    assert [cell.text for cell in cells[2:]] == [f"{DELAYS['recall']:.1f}", "0.0", "0.0"]
+    shares = [shown_ms(window.one(f"#waterfall [data-stage={name}] .share")) for name in NAMES]
+    assert sum(shares) == pytest.approx(total(window), abs=1e-9)
+    assert window.complaints() == []
