@@ -39,8 +39,8 @@ def figures_of(name: str, outcomes: Sequence[Outcome], asked: Sequence[Question]
         raise click.ClickException(f"no question got a spoken answer from {name}")
     answerable = [(outcome, question) for outcome, question in zip(outcomes, asked, strict=True) if question.memory]
     return {
-        "speech_end_to_first_audio_ms": _with_mean(totals),
-        "stages_ms": {name: _with_mean([row[name] for row in rows]) for name in TITLES},
+        "speech_end_to_first_audio_ms": spread(totals),
+        "stages_ms": {name: _spread_and_mean([row[name] for row in rows]) for name in TITLES},
         "turns": len(outcomes),
         "answered": sum(outcome.answered for outcome in outcomes),
         "right_memory_in_prompt": {
@@ -89,9 +89,10 @@ def table(stacks: Mapping[str, dict[str, Any]]) -> tuple[list[str], list[list[st
     words = {"http-new": "before: http-new", "http-pooled": "pooled: http-pooled", OURS: f"now: {OURS}"}
     factor = ["factor"] if len(order) > 1 else []
     stages = {title: [stacks[name]["stages_ms"][stage]["mean"] for name in order] for stage, title in TITLES.items()}
-    totals = {
+    totals = {"mean to first audio": [sum(column) for column in zip(*stages.values(), strict=True)]}
+    totals |= {
         f"{title} to first audio": [stacks[name]["speech_end_to_first_audio_ms"][key] for name in order]
-        for title, key in (("mean", "mean"), ("median", "p50"), ("90th percentile", "p90"))
+        for title, key in (("median", "p50"), ("90th percentile", "p90"))
     }
     rows = [
         [title, *(f"{value:.0f}" for value in values), *([_factor(values[0], values[-1])] if factor else [])]
@@ -119,5 +120,5 @@ def _ratio_of_medians(pairs: Sequence[tuple[float, float]]) -> float:
     return statistics.median(o for o, _ in pairs) / statistics.median(t for _, t in pairs)
 
 
-def _with_mean(values: Sequence[float]) -> dict[str, float]:
+def _spread_and_mean(values: Sequence[float]) -> dict[str, float]:
     return {**spread(values), "mean": statistics.fmean(values)}
