@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from daemons.tts.service import KNOWN_TEXT
 from ipc.inproc import InprocHub
 
 LATE_S = 0.020
+WORK_S = (0.003, 0.007)
 NOTHING = "nothing"
 STAGES = (
     "endpoint",
@@ -45,6 +47,10 @@ class Plant:
     def late_s(self, stage: str) -> float:
         return LATE_S if stage == self.stage else 0.0
 
+    def work_s(self, stage: str) -> float:
+        """How long an engine works."""
+        return random.uniform(*WORK_S) + self.late_s(stage)
+
 
 class Transcriber(FakeTranscriber):
     def __init__(self, plant: Plant) -> None:
@@ -52,7 +58,7 @@ class Transcriber(FakeTranscriber):
         self._plant = plant
 
     def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
-        time.sleep(self._plant.late_s("stt"))
+        time.sleep(self._plant.work_s("stt"))
         return super().transcribe(pcm, draft)
 
 
@@ -62,7 +68,7 @@ class Embedder(FakeEmbedder):
         self._plant = plant
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        time.sleep(self._plant.late_s("recall"))
+        time.sleep(self._plant.work_s("recall"))
         return super().embed(texts)
 
 
@@ -75,7 +81,7 @@ class Model(FakeModel):
         slow = iter(("llm_first_token", "llm_first_clause") if prompt.max_tokens else ())
         async for piece in super().generate(prompt):
             if stage := next(slow, ""):
-                await asyncio.sleep(self._plant.late_s(stage))
+                await asyncio.sleep(self._plant.work_s(stage))
             yield piece
 
 
@@ -87,7 +93,7 @@ class Voice(FakeSynthesizer):
         self._plant = plant
 
     async def synthesize(self, text: str) -> AsyncGenerator[bytes, None]:
-        await asyncio.sleep(self._plant.late_s("tts_synthesis"))
+        await asyncio.sleep(self._plant.work_s("tts_synthesis"))
         yield tone(1000 if text == KNOWN_TEXT else 20, self.sample_rate)
 
 

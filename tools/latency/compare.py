@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from tools.latency import display
-from tools.latency.comparing import COMPARED, FASTER, SAME, SLOWER, Comparison, Row, headline, interval
+from tools.latency import display, statistics
+from tools.latency.comparing import COMPARED, FASTER, SAME, SLOWER, Comparison, Row, decides_from, headline, interval
 from tools.latency.comparing import compare as compared
 from tools.latency.reading import Losses, trace_folder
 from tools.latency.samples import Sampled, sample, tenths
 from tools.latency.selection import trace_option
 from tools.latency.sets import SetType, TurnSet
-from tools.latency.statistics import CONFIDENCE, LEAST, QUANTILES, RESAMPLES, Difference, needed
+from tools.latency.statistics import CONFIDENCE, LEAST, Difference
 from tools.show import json_option, print_json
 
 _WIDTH = 120
@@ -46,9 +46,9 @@ def compare(
     A set is a folder of trace files, or since=, until=, session=, last= (of the turns that --trace holds), or both,
     with commas between.
 
-    Of each stage p50 and p95 are compared (p95 from 40 turns on). A difference comes with the interval in which it
-    lies; all of the intervals hold together with 95 %. SLOWER and FASTER: the interval leaves out 0. NO DIFFERENCE:
-    it lies within the tolerance. UNDECIDED: neither can be said.
+    Of each stage p50 and p95 are compared. A difference comes with the interval in which it lies; all that decide hold
+    together with 95 %. SLOWER and FASTER: the interval leaves out 0. NO DIFFERENCE: it lies within the tolerance.
+    UNDECIDED: neither can be said. A p95 is shown from 40 turns on and decides from 133 on.
 
     Exit status: 0 no stage is slower, 1 one is.
     """
@@ -104,14 +104,15 @@ def _verdict(row: Row, comparison: Comparison) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """How the intervals were made, and what is not there."""
-    if min(comparison.n_a, comparison.n_b) < LEAST:
+    """How the intervals were made, and what decides nothing."""
+    if not comparison.judged:
         return [f"An interval takes {LEAST} turns in each set"]
     sure = f"{comparison.confidence:.2%} each, {CONFIDENCE:.0%} together"
-    notes = [f"Intervals: {sure}; {RESAMPLES:,} resamples, seed {comparison.seed}"]
+    notes = [f"Intervals: {sure}; {statistics.RESAMPLES:,} resamples, seed {comparison.seed}"]
     for name in COMPARED:
-        if name not in comparison.quantiles:
-            notes.append(f"{name} takes {needed(QUANTILES[name])} turns in each set: nothing is said of it")
+        if name not in comparison.judged:
+            least = decides_from(name, len(comparison.rows))
+            notes.append(f"The verdicts are about {COMPARED[0]}: {name} decides from {least} turns in each set on")
     return notes
 
 
@@ -124,7 +125,8 @@ def record(comparison: Comparison) -> dict[str, Any]:
         "tolerance_ms": comparison.tolerance_ms,
         "confidence": CONFIDENCE,
         "interval_confidence": comparison.confidence,
-        "resamples": RESAMPLES,
+        "judged": list(comparison.judged),
+        "resamples": statistics.RESAMPLES,
         "seed": comparison.seed,
         "stages": [
             {

@@ -5,12 +5,21 @@ Users find the rules in docs/latency.md, "Comparing".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tools.latency.samples import tenths
 from tools.latency.stages import TOTAL
-from tools.latency.statistics import CONFIDENCE, LEAST, QUANTILES, Difference, Samples, differences, needed
+from tools.latency.statistics import (
+    CONFIDENCE,
+    LEAST,
+    QUANTILES,
+    Difference,
+    Samples,
+    bounded_from,
+    differences,
+    needed,
+)
 
 FASTER, SLOWER, SAME, UNDECIDED = "faster", "slower", "no difference", "undecided"
 
@@ -25,7 +34,7 @@ class Row:
     differences: Mapping[str, Difference]
     verdict: str
     telling: str
-    """The quantile to quote: the first with this verdict; empty where none is told."""
+    """The quantile to quote: the first that says so; empty where none is told."""
 
     @property
     def change_ms(self) -> float:
@@ -40,10 +49,12 @@ class Comparison:
     n_b: int
     tolerance_ms: float
     confidence: float
-    """Of each interval: all of them hold together with CONFIDENCE."""
+    """Of each interval: those that are judged hold together with CONFIDENCE."""
     seed: int
     quantiles: tuple[str, ...]
     """Those of COMPARED that so many turns can tell."""
+    judged: tuple[str, ...]
+    """Those that so many turns can bound: what decides."""
     rows: tuple[Row, ...]
 
     def stages(self, verdict: str) -> list[str]:
@@ -58,12 +69,25 @@ def compare(a: Samples, b: Samples, tolerance_ms: float, seed: int) -> Compariso
     verdicts together are right with CONFIDENCE.
     """
     n_a, n_b = (len(samples[TOTAL]) for samples in (a, b))
-    told = {name: QUANTILES[name] for name in COMPARED if min(n_a, n_b) >= needed(QUANTILES[name])}
+    fewest = min(n_a, n_b)
     stages = [stage for stage in a if stage in b]
-    confidence = 1 - (1 - CONFIDENCE) / (len(stages) * max(1, len(told)))
+    told = {name: QUANTILES[name] for name in COMPARED if fewest >= needed(QUANTILES[name])}
+    judged = tuple(name for name in told if fewest >= decides_from(name, len(stages)))
+    confidence = _each(len(stages) * max(1, len(judged)))
     found = differences(a, b, told, confidence, seed)
-    rows = sorted((_row(stage, found[stage], tolerance_ms) for stage in stages), key=_order)
-    return Comparison(n_a, n_b, tolerance_ms, confidence, seed, tuple(told), tuple(rows))
+    rows = sorted((_row(stage, found[stage], judged, tolerance_ms) for stage in stages), key=_order)
+    return Comparison(n_a, n_b, tolerance_ms, confidence, seed, tuple(told), judged, tuple(rows))
+
+
+def decides_from(name: str, stages: int) -> int:
+    """How many turns of each set it takes until this quantile decides: as many as can bound it, however it spreads.
+
+    With fewer, what is beyond the slowest turns is not known; one busy minute would make the p95."""
+    return max(LEAST, bounded_from(QUANTILES[name], _each(stages * (1 + COMPARED.index(name)))))
+
+
+def _each(intervals: int) -> float:
+    return 1 - (1 - CONFIDENCE) / intervals
 
 
 def verdict(difference: Difference, tolerance_ms: float) -> str:
@@ -76,15 +100,15 @@ def verdict(difference: Difference, tolerance_ms: float) -> str:
     return SLOWER if low > 0 else FASTER if high < 0 else UNDECIDED
 
 
-def _row(stage: str, found: Mapping[str, Difference], tolerance_ms: float) -> Row:
-    """Slower in one quantile is slower; there is no difference where none of them says otherwise."""
-    first: dict[str, str] = {}
-    for name, difference in found.items():
-        first.setdefault(verdict(difference, tolerance_ms), name)
+def _row(stage: str, found: Mapping[str, Difference], judged: Collection[str], tolerance_ms: float) -> Row:
+    """Slower in one quantile is slower. There is no difference where none is seen, not even in what is not judged."""
+    verdicts = {name: verdict(difference, tolerance_ms) for name, difference in found.items()}
     for each in (SLOWER, FASTER, UNDECIDED, SAME):
-        if each in first:
-            return Row(stage, found, each, first[each])
-    return Row(stage, found, UNDECIDED, "")
+        telling = [name for name in judged if verdicts[name] == each]
+        if telling:
+            seen = each == SAME and not {SLOWER, FASTER}.isdisjoint(verdicts.values())
+            return Row(stage, found, UNDECIDED if seen else each, telling[0])
+    return Row(stage, found, UNDECIDED, next(iter(found), ""))
 
 
 def _order(row: Row) -> tuple[bool, bool, float]:
@@ -100,7 +124,7 @@ def headline(comparison: Comparison) -> str:
     ]
     if parts:
         return "; ".join(parts)
-    if min(comparison.n_a, comparison.n_b) < LEAST:
+    if not comparison.judged:
         return f"Undecided: {comparison.n_a} against {comparison.n_b} turns; it takes {LEAST} of each"
     undecided = comparison.stages(UNDECIDED)
     if not undecided:

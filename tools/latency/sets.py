@@ -66,6 +66,8 @@ def turn_set(text: str) -> TurnSet:
 
 
 def _wrong(part: str, key: str) -> str:
+    if key in _KEYS:
+        return f"{part!r}: nothing follows the ="
     if near := difflib.get_close_matches(key, _KEYS, n=1):
         return f"{part!r}: did you mean {near[0]}=...?"
     return f"{part!r} is neither a folder nor one of {', '.join(f'{key}=...' for key in _KEYS)}"

@@ -53,6 +53,12 @@ def told(values: Sequence[float] | Array, q: float) -> float | None:
     return quantile(values, q) if len(values) >= needed(q) else None
 
 
+def bounded_from(q: float, confidence: float) -> int:
+    """How many samples it takes to bound quantile `q` (0.5 or more) from both sides with this confidence, whatever its
+    distribution: with fewer, all of them may well lie below it."""
+    return math.ceil(math.log((1 - confidence) / 2) / math.log(q))
+
+
 def order_interval(
     values: Sequence[float] | Array, q: float, confidence: float = CONFIDENCE
 ) -> tuple[float | None, float | None]:
