@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support.browser import chromium
 from tools.cli import run
 
-WIDTH, HEIGHT = 1240, 1080
+WIDTH, HEIGHT = 1240, 1150
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ const total = report.summary.find((row) => row.stage === "total");
 
 function showHeadline() {
   const [from, to] = report.period_s;
-  byId("period").textContent = from === undefined ? "" : `${day(from)}, ${clock(from)} to ${day(to)}, ${clock(to)}`;
+  byId("period").textContent = from === undefined ? "" : `${day(from)}, ${clock(from)} to ${day(from) === day(to) ? "" : `${day(to)}, `}${clock(to)}`;
   const box = byId("headline");
   const others = Object.entries(report.kinds).filter(([kind]) => kind !== "complete");
   const apart = others.map(([kind, n]) => `${number(n)} ${kinds[kind] ?? kind}`).join(", ");
