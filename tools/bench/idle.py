@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,15 @@ def idle(seconds: float, as_json: bool) -> None:
     """
     with own_house():
         figures = asyncio.run(_watch(seconds))
+    figures |= {"seconds": seconds, "n": 1}
     if as_json:
         print_json(figures)
-        return
+    else:
+        show(figures)
+
+
+def show(figures: Mapping[str, Any]) -> None:
+    """The figures, for a person."""
     rows = {**figures["daemons"], "all": figures["all"]}
     print_table(
         ["daemon", "core", "memory"],

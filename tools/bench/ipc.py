@@ -7,6 +7,7 @@ import importlib.util
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
@@ -41,7 +42,12 @@ def ipc(rounds: int, as_json: bool) -> None:
     figures = run(rounds)
     if as_json:
         print_json(figures)
-        return
+    else:
+        show(figures)
+
+
+def show(figures: Mapping[str, Mapping[str, float]]) -> None:
+    """The figures, for a person."""
     request = figures["request"]["p50_us"]
     rows = [
         [name, f"{row['p50_us']:.0f}", f"{row['p99_us']:.0f}", f"{row['p50_us'] / request:.2f}"]
@@ -103,4 +109,4 @@ def _timed(ask: peers.Ask) -> list[int]:
 
 def _summary(taken_ns: list[int]) -> dict[str, float]:
     cuts = statistics.quantiles(taken_ns, n=100, method="inclusive")
-    return {"p50_us": cuts[49] / 1000, "p99_us": cuts[98] / 1000}
+    return {"n": len(taken_ns), "p50_us": cuts[49] / 1000, "p99_us": cuts[98] / 1000}

@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -38,10 +38,16 @@ def start(as_json: bool) -> None:
     with own_house():
         ready_ms = (time.monotonic() - began) * 1000
     figures = {name: statistics.median(values) for name, values in times.items()} | {"five daemons ready": ready_ms}
+    rows = {name: {"p50_ms": value, "n": 1 if name not in PROGRAMS else ROUNDS} for name, value in figures.items()}
     if as_json:
-        print_json({name: {"p50_ms": value} for name, value in figures.items()})
+        print_json(rows)
     else:
-        print_table(["", "ms"], [[name, f"{value:.0f}"] for name, value in figures.items()])
+        show(rows)
+
+
+def show(figures: Mapping[str, Mapping[str, float]]) -> None:
+    """The figures, for a person."""
+    print_table(["", "ms"], [[name, f"{row['p50_ms']:.0f}"] for name, row in figures.items()])
 
 
 def _run(command: Sequence[str]) -> float:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any
 
@@ -81,10 +81,8 @@ def turn(names: list[str], rounds: int, as_json: bool) -> None:
         figures |= summary([outcome.turn for outcome in outcomes[OURS] if outcome.turn])
     if as_json:
         print_json(figures)
-    elif names == [OURS]:
-        _print_ours(figures)
     else:
-        _print_comparison(figures)
+        show(figures)
 
 
 async def _measure(
@@ -129,13 +127,21 @@ def summary(results: Sequence[TurnResult]) -> dict[str, Any]:
     }
 
 
-def _print_ours(figures: dict[str, Any]) -> None:
+def show(figures: Mapping[str, Any]) -> None:
+    """The figures, for a person."""
+    if figures["ratios"]:
+        _print_comparison(figures)
+    else:
+        _print_ours(figures)
+
+
+def _print_ours(figures: Mapping[str, Any]) -> None:
     rows = {"speech end to first audio": figures["speech_end_to_first_audio_ms"], **figures["stages_ms"]}
     print_table(["ms", "p50", "p90"], [[name, f"{row['p50']:.0f}", f"{row['p90']:.0f}"] for name, row in rows.items()])
     click.echo(f"{figures['turns']} turns, {figures['answered']} answered")
 
 
-def _print_comparison(figures: dict[str, Any]) -> None:
+def _print_comparison(figures: Mapping[str, Any]) -> None:
     stacks = figures["stacks"]
     print_table(*table(stacks))
     click.echo()
