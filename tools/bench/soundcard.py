@@ -30,6 +30,9 @@ RECORD_RATE = 48_000
 
 _START_S = 10.0
 
+_PRIORITY = 10
+"""Of 99, where it is allowed: a card does not stutter when the processor is busy."""
+
 _ALSA = """\
 pcm.default { type pulse }
 ctl.default { type pulse }
@@ -52,10 +55,9 @@ _MODULES = (
 
 @contextlib.contextmanager
 def _ahead_of_others() -> Iterator[None]:
-    """Programs started meanwhile run before all others, if that is allowed: a card does not stutter when the
-    processor is busy."""
+    """Programs started meanwhile run before all others, where that is allowed."""
     try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
     except PermissionError:
         yield
         return
@@ -139,7 +141,7 @@ class SoundCard:
         for module in _MODULES:
             options += ["-L", module.format(socket=self._socket)]
         self.log = folder / "log"
-        with self.log.open("wb") as log, _ahead_of_others():
+        with self.log.open("wb") as log:
             self.server = subprocess.Popen(
                 ["pulseaudio", *options], env={**self.env, **own}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
@@ -150,6 +152,13 @@ class SoundCard:
             time.sleep(0.02)
         self._run("pactl", "set-default-sink", "speaker")
         self._run("pactl", "set-default-source", "microphone")
+        self._hurry()
+
+    def _hurry(self) -> None:
+        """The server goes back to an ordinary priority when it starts, and its threads with it."""
+        with contextlib.suppress(PermissionError):
+            for thread in Path(f"/proc/{self.server.pid}/task").iterdir():
+                os.sched_setscheduler(int(thread.name), os.SCHED_RR, os.sched_param(_PRIORITY))
 
     def _answers(self) -> bool:
         if not self._socket.exists():
