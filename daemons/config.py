@@ -20,6 +20,7 @@ from msgspec import Meta
 from ipc.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
+Endpointing = Literal["quick", "calm"]
 Threads = Annotated[int, Meta(ge=0, le=256)]
 Milliseconds = Annotated[int, Meta(ge=0, le=60_000)]
 ModelId = Annotated[str, Meta(min_length=1, max_length=512, description="the name or path of a model")]
@@ -45,7 +46,7 @@ class Stt(_Table, frozen=True):
     input: SoundDevice = "auto"
     vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
     candidate_silence_ms: Milliseconds = 200
-    confirm_silence_ms: Milliseconds = 500
+    endpointing: Endpointing = "quick"
     language: Language = "en"
 
 
@@ -127,6 +128,9 @@ def log_level(environ: Mapping[str, str] = os.environ) -> str:
     return level.upper()
 
 
+RETIRED = {("stt", "confirm_silence_ms"): 'write endpointing = "quick" or "calm" instead'}
+"""Keys that files of an earlier version may have, and what to do about it."""
+
 _TABLES: dict[str, type[_Table]] = {field.name: field.type for field in msgspec.structs.fields(Config)}
 
 
@@ -145,14 +149,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     values: dict[str, dict[str, Any]] = {table: {} for table in _TABLES}
     for setting in settings(environ):
         values[setting.table][setting.key] = setting.value
-    config = msgspec.convert(values, Config)
-    candidate, confirm = config.stt.candidate_silence_ms, config.stt.confirm_silence_ms
-    if confirm < candidate:
-        raise ConfigError(
-            f"{config_path(environ)}: [stt] confirm_silence_ms = {confirm} is less than "
-            f"candidate_silence_ms = {candidate}: the end of a turn is first suspected, then confirmed"
-        )
-    return config
+    return msgspec.convert(values, Config)
 
 
 def settings(environ: Mapping[str, str] = os.environ) -> list[Setting]:
@@ -206,6 +203,8 @@ def _checked(where: str, table: str, key: str, value: Any, *, strict: bool) -> A
     if table not in _TABLES:
         raise ConfigError(f"{where}: no table [{table}]{_nearest(table, _TABLES)}")
     types = {field.name: field.type for field in msgspec.structs.fields(_TABLES[table])}
+    if (table, key) in RETIRED:
+        raise ConfigError(f"{where}: [{table}] {key} is no more: {RETIRED[table, key]}")
     if key not in types:
         raise ConfigError(f"{where}: [{table}] has no key {key!r}{_nearest(key, types)}")
     try:

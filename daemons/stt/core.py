@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from daemons.stt.endpointing import ConfirmAfter
 from daemons.stt.turn import SEGMENT_FRAMES, START_WINDOW, Heard, MuteLease, Turn, speech_start
 from ipc.audio import FRAME_MS
 from ipc.messages import (
@@ -52,17 +53,21 @@ class _Job:
 
 
 class Segmenter:
-    """The turns of one conversation. Every method returns what is to be done, in order."""
+    """The turns of one conversation. Every method returns what is to be done, in order.
+
+    A silence of `candidate_ms` makes a candidate; what silence confirms it, `confirm_after` says once its words are
+    there, but never less than the candidate's.
+    """
 
     def __init__(
-        self, conversation: str, new_rid: Callable[[], bytes], candidate_ms: int = 200, confirm_ms: int = 500
+        self, conversation: str, new_rid: Callable[[], bytes], confirm_after: ConfirmAfter, candidate_ms: int = 200
     ) -> None:
         self.conversation = conversation
         self.dropped_ms = 0
         """Speech that mutes have dropped so far."""
         self._new_rid = new_rid
-        self._confirm_ns = max(confirm_ms * MS, SILENCE_MIN_NS)
-        self._candidate_ns = min(max(candidate_ms * MS, SILENCE_MIN_NS), self._confirm_ns)
+        self._confirm_after = confirm_after
+        self._candidate_ns = max(candidate_ms * MS, SILENCE_MIN_NS)
         self._pause_ns = min(PAUSE_NS, self._candidate_ns)
         self._recent: deque[Heard] = deque(maxlen=PRE_ROLL_FRAMES)
         self._heard_ns = 0  # everything captured before this has been heard
@@ -198,14 +203,26 @@ class Segmenter:
             return
         if silent_ns >= self._candidate_ns:
             turn.endpoint_ns = turn.endpoint_ns or now_ns
-        if silent_ns >= self._confirm_ns:
-            turn.confirmed_ns = turn.confirmed_ns or now_ns
         if turn.settled:
+            self._confirm(turn, silent_ns, now_ns)
             self._announce(turn, now_ns)
         elif self._job is None:
             paused = silent_ns >= self._pause_ns or turn.endpoint_ns > 0
             if paused or now_ns - self._asked_ns >= PARTIAL_NS:
                 self._ask(turn, not paused, now_ns)
+
+    def _confirm(self, turn: Turn, silent_ns: int, now_ns: int) -> None:
+        """Confirms the turn if the silence is long enough for its words."""
+        if turn.confirmed_ns or not turn.endpoint_ns:
+            return
+        confirmed_ns = now_ns
+        if not turn.confirm_ns:
+            after_ms = self._confirm_after(turn.words(turn.text), turn.frames, turn.last_voiced_ns)
+            turn.confirm_ns = max(after_ms * MS, self._candidate_ns)
+            # The words may have come late: it was the transcript that took so long then, not the silence.
+            confirmed_ns = min(now_ns, turn.endpoint_ns + turn.confirm_ns - self._candidate_ns)
+        if silent_ns >= turn.confirm_ns:
+            turn.confirmed_ns = confirmed_ns
 
     def _ask(self, turn: Turn, draft: bool, now_ns: int) -> None:
         self._job = _Job(turn.frames, turn.last_voiced_ns, draft)

@@ -13,6 +13,7 @@ from daemons.engines.base import AudioIn, EngineError, EngineInfo, Frame, Transc
 from daemons.engines.framing import Framer
 from daemons.stt.core import Segmenter
 from daemons.stt.ear import Ear
+from daemons.stt.endpointing import confirm_after
 from daemons.stt.input import InputKeeper
 from daemons.stt.worker import TranscriptWorker
 from ipc.audio import STT_RATE, read_wav, silence
@@ -124,7 +125,8 @@ class SttService:
 
     def _ear(self, conversation: str) -> Ear:
         settings = self._config
-        core = Segmenter(conversation, new_rid, settings.candidate_silence_ms, settings.confirm_silence_ms)
+        judge = confirm_after(settings.endpointing, settings.language)
+        core = Segmenter(conversation, new_rid, judge, settings.candidate_silence_ms)
         return Ear(core, self._make_detector(), self._worker, self._emit)
 
     # --- events ---

@@ -45,6 +45,7 @@ class Turn:
     kept: str = ""  # the words of the segments before, and their last voiced sample
     kept_ns: int = 0
     endpoint_ns: int = 0  # when the silence was long enough for a candidate; 0: it is not
+    confirm_ns: int = 0  # the silence that its words and its sound ask for; 0: they are not all there
     confirmed_ns: int = 0
     told: bool = False  # a candidate of this revision was sent
     final: bool = False  # over, until it is joined
@@ -64,7 +65,7 @@ class Turn:
 
     def extend_to(self, last_voiced_ns: int) -> None:
         self.last_voiced_ns = last_voiced_ns
-        self.endpoint_ns = self.confirmed_ns = 0
+        self.endpoint_ns = self.confirm_ns = self.confirmed_ns = 0
 
     def complete(self, now_ns: int) -> None:
         """Nothing more can be said in it."""

@@ -136,6 +136,36 @@ def test_the_last_voiced_sample_is_where_the_speech_ends(tmp_path: Path) -> None
     run(task)
 
 
+@pytest.mark.parametrize(
+    ("endpointing", "text", "finals"),
+    [
+        ("quick", "What is the capital of France?", [1, 2]),
+        ("quick", "And then I", [2]),
+        ("calm", "What is the capital of France?", [2]),
+    ],
+)
+def test_the_words_and_the_configuration_say_whether_a_pause_is_an_end(
+    tmp_path: Path, endpointing: config.Endpointing, text: str, finals: list[int]
+) -> None:
+    settings = config.Config(stt=config.Stt(input="none", endpointing=endpointing))
+    transcriber = FakeTranscriber("What is the capital of France?", text)  # the first proves that it is sound
+
+    async def task() -> None:
+        service = SttService(settings, lambda: transcriber, FakeDetector)
+        async with serving("stt", service, tmp_path) as client:
+            listening, microphone = client.open(Listen()), client.open(Feed(conversation="wav"))
+            await feed(microphone, LOUD * 20 + silence(600) + LOUD * 20)
+            microphone.end()
+            told = []
+            async for item, _ in listening:
+                told += [item.revision] if isinstance(item, TurnFinal) else []
+                if told[-1:] == [2]:
+                    break
+            assert told == finals
+
+    run(task)
+
+
 @pytest.mark.models
 def test_a_wav_file_can_be_the_microphone(tmp_path: Path) -> None:
     path = tmp_path / "question.wav"

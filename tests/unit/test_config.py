@@ -63,7 +63,8 @@ def test_where_each_value_comes_from(tmp_path: Path) -> None:
         ("[llm]\nollama_url = 'localhost:11434'", "expected an address like http://127.0.0.1:11434"),
         ("[llm]\nollama_url = 'http://user@host'", "expected an address like http://127.0.0.1:11434"),
         ("[tts]\noutput = ''", "[tts] output = '': expected auto or (part of) a device's name"),
-        ("[stt]\nconfirm_silence_ms = 100", "confirm_silence_ms = 100 is less than candidate_silence_ms = 200"),
+        ("[stt]\nconfirm_silence_ms = 500", '[stt] confirm_silence_ms is no more: write endpointing = "quick"'),
+        ("[stt]\nendpointing = 'quik'", "[stt] endpointing = 'quik': not one of quick, calm; did you mean 'quick'?"),
         ("[stt", "Expected ']' at the end of a table declaration"),
     ],
 )
@@ -81,6 +82,7 @@ def test_a_wrong_file(tmp_path: Path, text: str, message: str) -> None:
     ("variable", "value", "message"),
     [
         ("TIMMY_STT_THREADS", "many", "TIMMY_STT_THREADS: [stt] threads = 'many': Expected `int`, got `str`"),
+        ("TIMMY_STT_CONFIRM_SILENCE_MS", "500", "TIMMY_STT_CONFIRM_SILENCE_MS: [stt] confirm_silence_ms is no more"),
         ("TIMMY_STT_THREDS", "2", "TIMMY_STT_THREDS: [stt] has no key 'threds'; did you mean 'threads'?"),
         ("TIMMY_STT", "2", "TIMMY_STT: [stt] has no key ''"),
         ("TIMMY_LLM_DEVICE", "", "TIMMY_LLM_DEVICE: [llm] device = '': not one of auto, cpu, cuda"),

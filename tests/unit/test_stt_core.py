@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -20,9 +21,14 @@ class Room:
     """A speaker, a clock and a transcriber. A voiced frame's audio is its word, so that a transcript shows
     which frames it was made of; the transcriber takes `delay` frames."""
 
-    def __init__(self, delay: int = 0, candidate_ms: int = 200, confirm_ms: int = 500) -> None:
+    def __init__(
+        self, delay: int = 0, candidate_ms: int = 200, confirm_ms: int = 500, slow: dict[str, int] | None = None
+    ) -> None:
+        """A silence of `confirm_ms` confirms any words but those in `slow`."""
         rids = (n.to_bytes(16, "big") for n in itertools.count(1))
-        self.core = Segmenter("home", lambda: next(rids), candidate_ms, confirm_ms)
+        self.judged: list[tuple[str, bytes, int]] = []
+        self.confirm_ms, self.slow = confirm_ms, slow or {}
+        self.core = Segmenter("home", lambda: next(rids), self.judge, candidate_ms)
         self.now_ns = START_NS
         self.delay = delay
         self.events: list[Down] = []
@@ -30,6 +36,10 @@ class Room:
         self.pending: tuple[int, Transcribe] | None = None
         self.deaf = False  # the transcriber finds no words
         self.broken = False
+
+    def judge(self, text: str, frames: Sequence[Heard], last_voiced_ns: int) -> int:
+        self.judged.append((text, b"".join(heard.pcm for heard in frames), last_voiced_ns))
+        return self.slow.get(text, self.confirm_ms)
 
     def apply(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -382,6 +392,49 @@ def test_an_end_without_a_mute_is_nothing() -> None:
     room = Room()
     room.mute(room.now_ns, 0)
     assert room.events == []
+
+
+# --- how long a silence ---------------------------------------------------------------------------
+
+
+def test_the_words_and_the_sound_say_how_long_a_silence_confirms() -> None:
+    room = Room(confirm_ms=340, slow={"a": 1200}).hear("a" * 20 + ms(1000) + "b" * 20 + ms(400))
+    assert room.story == ["1 started", "1 candidate 1 a", "1 resumed 1", "1 candidate 2 a b", "1 final 2 a b"]
+    final = room.of(TurnFinal)[0]
+    assert isinstance(final, TurnFinal)
+    assert final.endpoint_ns == final.last_voiced_ns + 340 * MS
+
+
+def test_a_silence_is_judged_once_at_its_candidate() -> None:
+    room = Room().hear("a" * 20 + ms(300) + "b" * 20 + ms(600))
+    first_ns, second_ns = START_NS + 400 * MS, START_NS + 1100 * MS
+    a, b = b"a" * 20, b"b" * 20
+    pause, silence = ms(300).encode(), ms(200).encode()
+    assert room.judged == [("a", a + silence, first_ns), ("a b", a + pause + b + silence, second_ns)]
+
+
+def test_words_that_were_final_before_are_judged_with_those_that_joined() -> None:
+    room = Room().hear("a" * 20 + ms(600) + "b" * 20 + ms(600))
+    assert [text for text, _, _ in room.judged] == ["a", "a b"]
+
+
+def test_a_transcript_that_comes_late_confirms_at_once_what_was_silent_long_enough() -> None:
+    room = Room(delay=30, confirm_ms=340).hear("a" * 20 + ms(1000))
+    candidate, final = room.of(TurnCandidate)[0], room.of(TurnFinal)[0]
+    assert isinstance(candidate, TurnCandidate)
+    assert isinstance(final, TurnFinal)
+    assert final.sent_ns == final.transcript_ns == final.last_voiced_ns + 700 * MS
+    assert candidate.endpoint_ns == final.last_voiced_ns + 200 * MS
+    assert final.endpoint_ns == final.last_voiced_ns + 340 * MS, "the rest of the wait was the transcript's"
+
+
+def test_a_transcript_that_comes_late_and_breaks_off_is_still_waited_for() -> None:
+    room = Room(delay=30, slow={"a": 1200}).hear("a" * 20 + ms(1100))
+    assert room.story == ["1 started", "1 candidate 1 a"]
+    room.hear(ms(100))
+    final = room.of(TurnFinal)[0]
+    assert isinstance(final, TurnFinal)
+    assert final.endpoint_ns == final.sent_ns == final.last_voiced_ns + 1200 * MS
 
 
 @pytest.mark.parametrize(("candidate_ms", "confirm_ms"), [(0, 0), (500, 200), (60, 5000)])
