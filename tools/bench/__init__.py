@@ -9,6 +9,8 @@ from tools.cli import Lazy, LazyGroup
 BENCHES = {
     "ipc": Lazy("tools.bench.ipc", "ipc", "One question and its answer between two processes."),
     "turn": Lazy("tools.bench.turn", "turn", "From the last voiced sample to the first audible one."),
+    "endpoint": Lazy("tools.bench.endpoint", "endpoint", "How often a pause ends a turn, and how long an end takes."),
+    "truth": Lazy("tools.bench.truth", "truth", "Whether the trace agrees with a recording of the conversation."),
     "idle": Lazy("tools.bench.idle", "idle", "What the daemons cost while nobody speaks."),
     "start": Lazy("tools.bench.start", "start", "How long programs and daemons take to start."),
 }
