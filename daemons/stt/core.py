@@ -258,7 +258,7 @@ class Segmenter:
                     turn=turn.rid,
                     revision=turn.revision,
                     text=text,
-                    last_voiced_ns=turn.last_voiced_ns,
+                    last_voiced_ns=turn.voice_end_ns,
                     endpoint_ns=turn.endpoint_ns,
                     transcript_ns=turn.transcript_ns,
                 )
@@ -275,7 +275,7 @@ class Segmenter:
                 turn=turn.rid,
                 revision=turn.revision,
                 text=text,
-                last_voiced_ns=turn.last_voiced_ns,
+                last_voiced_ns=turn.voice_end_ns,
                 endpoint_ns=turn.confirmed_ns,
                 transcript_ns=turn.transcript_ns,
                 sent_ns=now_ns,

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from collections.abc import Callable
 
 from daemons.engines.base import Frame, VoiceDetector
 from daemons.stt.core import Effect, Segmenter, Transcribe
 from daemons.stt.turn import Heard
 from daemons.stt.worker import TranscriptWorker
+from ipc.audio import STT_RATE
 from ipc.messages import Down
+
+
+def voice_ns(pcm: bytes) -> int:
+    """How long the voice in a voiced frame lasts, since it ends anywhere in its last one: up to the last sample that
+    is at least a tenth as high as the highest."""
+    heights = [abs(sample) for sample in array("h", pcm)]
+    least = max(heights) / 10
+    last = next(at for at in range(len(heights) - 1, -1, -1) if heights[at] >= least)
+    return (last + 1) * 1_000_000_000 // STT_RATE
 
 
 class Ear:
@@ -32,7 +43,8 @@ class Ear:
 
     def hear(self, frame: Frame) -> None:
         voiced = self._detector.is_speech(frame.pcm)
-        self._apply(self._core.frame(Heard(frame.t_ns, voiced, frame.pcm), time.monotonic_ns()))
+        heard = Heard(frame.t_ns, voiced, frame.pcm, voice_ns(frame.pcm) if voiced else 0)
+        self._apply(self._core.frame(heard, time.monotonic_ns()))
 
     def mute(self, from_ns: int, lease_ms: int) -> None:
         self._apply(self._core.mute(from_ns, lease_ms, time.monotonic_ns()))

@@ -18,11 +18,12 @@ UNMUTE_FRAMES = 1_000 // FRAME_MS
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A frame and the voice detector's verdict."""
+    """A frame and the voice detector's verdict. `voice_ns`: from its beginning to its last voiced sample."""
 
     t_ns: int
     voiced: bool
     pcm: bytes
+    voice_ns: int = FRAME_NS
 
     @property
     def end_ns(self) -> int:
@@ -55,6 +56,13 @@ class Turn:
     def settled(self) -> bool:
         """All that was said is in `text`."""
         return self.covers_ns == self.last_voiced_ns
+
+    @property
+    def voice_end_ns(self) -> int:
+        """Capture time of the last voiced sample; `last_voiced_ns` is the end of its frame."""
+        last = (heard for heard in reversed(self.frames) if heard.end_ns == self.last_voiced_ns)
+        ends = (heard.t_ns + heard.voice_ns for heard in last)
+        return next(ends, self.last_voiced_ns)
 
     def words(self, text: str) -> str:
         return f"{self.kept} {text}".strip()

@@ -126,6 +126,19 @@ def test_a_turn_from_the_first_voiced_sample_to_the_final() -> None:
     assert candidate.transcript_ns == final.transcript_ns == last_ns + 100 * MS
 
 
+def test_a_voice_may_end_anywhere_in_its_last_frame() -> None:
+    """The silence counts from the frame's end, as before: only the time that is told is a sample's."""
+    room = Room().hear(ms(400) + "a" * 19)
+    room.apply(room.core.frame(Heard(room.now_ns, True, b"a", 3 * MS), room.now_ns + FRAME_NS))
+    room.now_ns += FRAME_NS
+    room.hear(ms(600))
+    candidate, final = room.of(TurnCandidate)[0], room.of(TurnFinal)[0]
+    assert isinstance(candidate, TurnCandidate)
+    assert isinstance(final, TurnFinal)
+    assert candidate.last_voiced_ns == final.last_voiced_ns == START_NS + 783 * MS
+    assert final.endpoint_ns == START_NS + 1300 * MS
+
+
 def test_the_transcript_is_asked_for_within_the_pause_and_once() -> None:
     room = Room().hear(ms(400) + "a" * 20 + ms(600))
     assert [job.draft for job in room.jobs] == [False]
