@@ -56,6 +56,8 @@ class Dialog(_Table, frozen=True):
     recall_limit: Annotated[int, Meta(ge=1, le=20)] = 3
     history_turns: Annotated[int, Meta(ge=0, le=100)] = 12
     max_answer_tokens: Annotated[int, Meta(ge=1, le=4096)] = 120
+    early_work: bool = True
+    foresight: bool = True
     trace_words: bool = False
 
 

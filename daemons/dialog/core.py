@@ -48,8 +48,9 @@ APOLOGY_NOT_HEARD = "Sorry, I did not catch that. Please say it again."
 class Conversation:
     """One conversation: its turn in hand and its history."""
 
-    def __init__(self, name: str, prompter: Prompter) -> None:
+    def __init__(self, name: str, prompter: Prompter, early_work: bool = True, foresight: bool = True) -> None:
         self.name = name
+        self._early_work, self._foresight = early_work, foresight
         self._prompter = prompter
         self._turn: Turn | None = None
         self._mute_renewal_ns = 0
@@ -78,7 +79,12 @@ class Conversation:
         assert self._turn is not None
         effects: list[Effect] = [TellHeard(turn, text, False)]
         words = _joined(self._turn.heard_before, text)
-        if self._turn.foreseeing or words == self._turn.foreseen or len(words.split()) < FORESEE_WORDS:
+        if (
+            not self._foresight
+            or self._turn.foreseeing
+            or words == self._turn.foreseen
+            or len(words.split()) < FORESEE_WORDS
+        ):
             return effects
         self._turn.foreseeing, self._turn.foreseen = True, words
         return [*effects, Foresee(self._turn.work, words)]
@@ -87,6 +93,8 @@ class Conversation:
         """A silence that may be the end: recall, model and voice begin, and what comes of it is held."""
         if not self._hears(event.turn):
             return []
+        if not self._early_work:
+            return [TellHeard(event.turn, event.text, False)]
         return self._hear(event, Timeline(), held=True, now_ns=now_ns)
 
     def resumed(self, turn: bytes, revision: int, t_ns: int, now_ns: int) -> list[Effect]:

@@ -118,7 +118,7 @@ class DialogService:
             prompter = Prompter(
                 self._settings.assistant_name, self._settings.persona, self._settings.history_turns, _clock
             )
-            new = Conversation(name, prompter)
+            new = Conversation(name, prompter, self._settings.early_work, self._settings.foresight)
             self._conversations[name] = new
             self._workers[name] = Workers(new, self._peers, self.act, self._settings, self._marks)
         else:  # the one least recently used is the first to make room

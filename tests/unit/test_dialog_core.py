@@ -585,3 +585,16 @@ def test_the_model_is_known_to_have_read_the_start_only_when_it_said_so() -> Non
     talk.candidate(candidate(revision=1), 1200 * MS)
     assert only(talk.recalled(Work(A, 1), [], (1, 2), 1201 * MS), StartModel).stable_tokens == 150
     assert report(talk.cancel(A, 1300 * MS)).stable_tokens == 150
+
+
+def test_without_early_work_a_candidate_is_only_told() -> None:
+    talk = Conversation("home", Prompter("Timmy", "", 4, lambda: "noon"), early_work=False)
+    talk.speech_started(A, 0, 0)
+    assert talk.candidate(candidate(), 902 * MS) == [TellHeard(A, "Where is the key?", False)]
+    assert kinds(talk.final(final(), 1002 * MS)) == [TellHeard, StartRecall]
+
+
+def test_without_foresight_a_partial_is_only_told() -> None:
+    talk = Conversation("home", Prompter("Timmy", "", 4, lambda: "noon"), foresight=False)
+    talk.speech_started(A, 0, 0)
+    assert talk.partial(A, "Where is the key") == [TellHeard(A, "Where is the key", False)]
