@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.synthetic import KINDS, LIKE_BEFORE, missed
 from tools.latency import statistics as own
 from tools.latency.stages import TOTAL
 from tools.latency.statistics import (
     QUANTILES,
-    Array,
     block_length,
     differences,
     needed,
@@ -132,44 +131,9 @@ def test_a_few_turns_have_no_interval() -> None:
     assert (found.ms, found.interval) == (10.0, None)
 
 
-def correlated(noise: Array, resemblance: float) -> Array:
-    """Each row (a turn) resembles the one before: a first-order autoregression of standard normal noise."""
-    rows = noise.copy()
-    for at in range(1, len(rows)):
-        rows[at] = resemblance * rows[at - 1] + math.sqrt(1 - resemblance**2) * noise[at]
-    return rows
-
-
-LIKE_BEFORE = "each like the one before"
-KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Array]] = {
-    "lognormal": lambda generator, size: 100 * generator.lognormal(0, 0.3, size),
-    "heavy tail": lambda generator, size: 50 * (1 + generator.pareto(1.5, size)),
-    "quantised, with ties": lambda generator, size: generator.normal(100, 20, size).round(-1),
-    "bimodal": lambda generator, size: generator.normal(100, 10, size) + 100 * (generator.random(size) < 0.3),
-    "odd turns": lambda generator, size: (
-        generator.normal(100, 5, size) + generator.exponential(300, size) * (generator.random(size) < 0.05)
-    ),
-    LIKE_BEFORE: lambda generator, size: 100 * np.exp(0.3 * correlated(generator.normal(0, 1, size), 0.6)),
-}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("n", [20, 40, 100])
 def test_intervals_hold_the_truth_as_often_as_they_say(kind: str, n: int, few_resamples: None) -> None:
-    """Each stage is one experiment: B is 15 ms slower than A in every quantile."""
     experiments = 200
-    generator = np.random.default_rng(n)
-    a, b = (
-        {str(at): column.tolist() for at, column in enumerate((KINDS[kind](generator, (n, experiments)) + late).T)}
-        for late in (0, 15)
-    )
-    a[TOTAL], b[TOTAL] = a["0"], b["0"]
-    quantiles = {name: QUANTILES[name] for name in ("p50", "p95") if n >= needed(QUANTILES[name])}
-    found = differences(a, b, quantiles, 0.95, 1)
-    for name in quantiles:
-        missed = 0
-        for at in range(experiments):
-            interval = found[str(at)][name].interval
-            assert interval is not None
-            missed += not interval[0] <= 15 <= interval[1]
-        assert missed <= (0.12 if kind == LIKE_BEFORE else 0.08) * experiments, f"{name}: {missed} of {experiments}"
+    for name, count in missed(kind, n, experiments).items():
+        assert count <= (0.12 if kind == LIKE_BEFORE else 0.08) * experiments, name
