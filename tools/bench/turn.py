@@ -20,6 +20,7 @@ from tools.bench.machine import machine
 from tools.bench.old import END_SILENCE_MS, PAUSE_WAIT_MS
 from tools.bench.questions import Spoken, memories, persona, questions, speak
 from tools.bench.stacks import STACKS, Outcome
+from tools.bench.techniques import TECHNIQUES, insights
 from tools.recorded import TurnResult
 from tools.show import json_option, print_json, print_table
 
@@ -43,9 +44,16 @@ def _names(context: click.Context, option: click.Parameter, value: str) -> list[
 
 @click.command()
 @click.option("--stack", "names", callback=_names, default=",".join(STACKS), show_default=True, help="What to measure.")
+@click.option(
+    "--without",
+    "left_out",
+    type=click.Choice(list(TECHNIQUES)),
+    multiple=True,
+    help="Leave a technique out of timmy, to see what it brings.",
+)
 @click.option("--rounds", default=1, show_default=True, type=click.IntRange(1, 1000), help="How often each is asked.")
 @json_option
-def turn(names: list[str], rounds: int, as_json: bool) -> None:
+def turn(names: list[str], left_out: tuple[str, ...], rounds: int, as_json: bool) -> None:
     """Say questions at speaking pace; report the time to the first audible sample, and its stages.
 
     The old architecture (three HTTP services with the same engines) is measured beside the five daemons: each question
@@ -54,14 +62,15 @@ def turn(names: list[str], rounds: int, as_json: bool) -> None:
 
     \b
     timmy bench turn --rounds 5 --json
-    timmy bench turn --stack timmy
+    timmy bench turn --stack timmy --without early-work
     """
     if names != [OURS] and importlib.util.find_spec("requests") is None:
         raise click.ClickException("the HTTP stacks need the requests package: pip install requests")
     asked = questions() * rounds
     given = config.load().dialog.persona or persona()
     with ExitStack() as stack:
-        stack.enter_context(own_folders(TIMMY_DIALOG_PERSONA=given))
+        settings = {variable: value for name in left_out for variable, value in TECHNIQUES[name].items()}
+        stack.enter_context(own_folders(TIMMY_DIALOG_PERSONA=given, **settings))
         tts = config.load().tts
         spoken = asyncio.run(speak(questions(), tts.voice, tts.threads))
         if OURS in names:
@@ -76,7 +85,10 @@ def turn(names: list[str], rounds: int, as_json: bool) -> None:
         "seed": SEED,
         "machine": machine(),
         "fixed_waits_ms": FIXED_WAITS_MS,
+        "without": list(left_out),
     }
+    if OURS in names:
+        figures |= {"timmy": insights(outcomes[OURS])}
     if names == [OURS]:
         figures |= summary([outcome.turn for outcome in outcomes[OURS] if outcome.turn])
     if as_json:
@@ -139,6 +151,14 @@ def _print_ours(figures: Mapping[str, Any]) -> None:
     rows = {"speech end to first audio": figures["speech_end_to_first_audio_ms"], **figures["stages_ms"]}
     print_table(["ms", "p50", "p90"], [[name, f"{row['p50']:.0f}", f"{row['p90']:.0f}"] for name, row in rows.items()])
     click.echo(f"{figures['turns']} turns, {figures['answered']} answered")
+    _print_insights(figures["timmy"])
+
+
+def _print_insights(found: Mapping[str, Any]) -> None:
+    if found["after_confirmation_ms"]:
+        click.echo(f"after the end of the turn was confirmed: {found['after_confirmation_ms']['p50']:.0f} ms (median)")
+    cached = found["start_of_prompt_cached"]
+    click.echo(f"the whole unchanging start of the prompt was cached in {cached['turns']} of {cached['of']} turns")
 
 
 def _print_comparison(figures: Mapping[str, Any]) -> None:
@@ -161,6 +181,9 @@ def _print_comparison(figures: Mapping[str, Any]) -> None:
             for name, row in stacks.items()
         ],
     )
+    if "timmy" in figures:
+        click.echo()
+        _print_insights(figures["timmy"])
     click.echo()
     click.echo(
         f"{figures['questions']} questions, rounds: {figures['rounds']}. Stages are means, the ratio is of medians; "

@@ -1,0 +1,56 @@
+"""What a turn owes to which technique."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from daemons import config
+from ipc.messages import Stages, TurnReport
+from tools.bench.stacks import Outcome
+from tools.bench.techniques import TECHNIQUES, insights
+from tools.recorded import TurnResult
+
+
+def outcome(first_audio_ms: float | None, endpoint: float = 350, **counts: int) -> Outcome:
+    parts = dict.fromkeys(Stages.__struct_fields__, 0.0) | {"endpoint": endpoint}
+    stages = Stages(**parts)
+    known: Any = {
+        "prompt_tokens": 200,
+        "cached_tokens": 150,
+        "completion_tokens": 5,
+        "memories": 1,
+        "stable_tokens": 150,
+    }
+    report = TurnReport(
+        conversation="home", turn=b"t" * 16, heard="x", said="y", outcome="answered", detail="",
+        first_audio_ms=first_audio_ms, stages=stages if first_audio_ms else None, **known | counts,
+    )  # fmt: skip
+    return Outcome("x", "y", True, None, turn=TurnResult(report, None))
+
+
+def test_what_is_left_when_the_turn_is_confirmed() -> None:
+    found = insights([outcome(450), outcome(480), outcome(1200, endpoint=700), outcome(None)])
+    assert found["after_confirmation_ms"] == {"p50": 130}
+    assert found["first_turn_ms"] == 450
+
+
+def test_a_start_counts_as_cached_when_all_of_it_was() -> None:
+    turns = [
+        outcome(450),
+        outcome(450, cached_tokens=142),
+        outcome(450, cached_tokens=141),
+        outcome(450, stable_tokens=0),
+    ]
+    assert insights(turns)["start_of_prompt_cached"] == {"turns": 2, "of": 4}
+
+
+def test_without_a_sound_nothing_is_made_up() -> None:
+    found = insights([outcome(None)])
+    assert (found["after_confirmation_ms"], found["first_turn_ms"]) == (None, None)
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_leaving_a_technique_out_is_a_setting_that_is_not_the_default(name: str) -> None:
+    assert config.load({"HOME": "/nowhere", **TECHNIQUES[name]}) != config.load({"HOME": "/nowhere"})
