@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FRAMES_PER_S = 100  # of the spectrogram
-_FULL_CONTEXT_S = 30
-_SHORT_CONTEXT_S = 10  # less, and the decoder repeats itself
+FULL_CONTEXT_S = 30
+SHORT_CONTEXT_S = 10  # less, and the decoder repeats itself
 _ROOM_S = 2  # silence that the decoder needs after the speech
 _TOKENS_PER_S = 8  # fast speech has six
 _MAX_TOKENS = 224  # half of the model's text context, as in the original
@@ -51,13 +51,23 @@ class WhisperTranscriber:
     """A Transcriber. Raises EngineError(MODEL_MISSING | MODEL_DAMAGED | ENGINE_FAILED) when it cannot be made.
 
     Whisper pads all audio to 30 s, which on a CPU is nearly all of its time. Here speech gets its own length
-    and 2 s, at least 10 s; where the result is doubtful it is done again in full.
+    and 2 s, at least `context_s`; where the result is doubtful it is done again in full.
     """
 
-    def __init__(self, model: str, device: Device = "auto", threads: int = 0, language: str = "en") -> None:
+    def __init__(
+        self,
+        model: str,
+        device: Device = "auto",
+        threads: int = 0,
+        language: str = "en",
+        context_s: int = SHORT_CONTEXT_S,
+    ) -> None:
         path = resolve("stt", model, sums=True)
         self._model, on = _load(path, device, threads)
         self.info = EngineInfo("faster-whisper", model, on)
+        self.second_readings = 0
+        """How often a doubtful result was done again."""
+        self._context_s = context_s
         self._prompt = self._start_tokens(language, model)
         self._said: dict[bytes, _Reading] = {}  # pieces of a long turn that were read before
 
@@ -87,9 +97,10 @@ class WhisperTranscriber:
         if not length_s:
             return _Reading("", 0.0, 1.0, False)
         features = self._model.feature_extractor(samples)
-        reading = self._decode(features, length_s, min(max(_SHORT_CONTEXT_S, length_s + _ROOM_S), _FULL_CONTEXT_S))
+        reading = self._decode(features, length_s, min(max(self._context_s, length_s + _ROOM_S), FULL_CONTEXT_S))
         if reading.doubtful and not draft:
-            reading = self._decode(features, length_s, _FULL_CONTEXT_S, annotations=True)
+            self.second_readings += 1
+            reading = self._decode(features, length_s, FULL_CONTEXT_S, annotations=True)
         text = spoken(reading.text)
         invented = reading.no_speech > _NO_SPEECH and (draft or reading.score < _NO_SPEECH_SCORE)
         if invented or (draft and reading.doubtful and repeats(text)):
@@ -195,7 +206,7 @@ def _open(path: Path, device: str, compute_type: str, threads: int) -> Any:
     model = WhisperModel(
         str(path), device=device, compute_type=compute_type, cpu_threads=threads, local_files_only=True
     )
-    model.encode(np.zeros((model.model.n_mels, _SHORT_CONTEXT_S * _FRAMES_PER_S), np.float32))
+    model.encode(np.zeros((model.model.n_mels, SHORT_CONTEXT_S * _FRAMES_PER_S), np.float32))
     return model
 
 
