@@ -11,6 +11,8 @@ BENCHES = {
     "turn": Lazy("tools.bench.turn", "turn", "From the last voiced sample to the first audible one."),
     "endpoint": Lazy("tools.bench.endpoint", "endpoint", "How often a pause ends a turn, and how long an end takes."),
     "truth": Lazy("tools.bench.truth", "truth", "Whether the trace agrees with a recording of the conversation."),
+    "trace": Lazy("tools.bench.trace", "trace", "What tracing costs, and how quickly a million marks are read."),
+    "stt": Lazy("tools.bench.stt", "stt", "What a short context saves the transcriber, and costs in words."),
     "idle": Lazy("tools.bench.idle", "idle", "What the daemons cost while nobody speaks."),
     "start": Lazy("tools.bench.start", "start", "How long programs and daemons take to start."),
 }
