@@ -23,6 +23,9 @@ ABANDONED_NS = 300 * 10**9
 
 _SWEEP_NS = 5 * 10**9
 
+_seen = tuple.__new__
+"""Makes a Seen in half the time that its constructor takes: there are millions."""
+
 
 class NoTurns(TimmyError):
     """There is nothing to look at."""
@@ -147,7 +150,7 @@ class _Host:
             if turn is None:
                 header = trace.header
                 turn = open_[rid] = _Open(header.realtime_ns - header.monotonic_ns)
-            turn.marks.append(Seen(t_ns, stage, daemon, arg))
+            turn.marks.append(_seen(Seen, (t_ns, stage, daemon, arg)))
             if t_ns > turn.last_ns:
                 turn.last_ns = t_ns
             if stage is Stage.ENDED:

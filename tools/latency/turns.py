@@ -136,7 +136,11 @@ class _Found:
     def __init__(self, seen: Sequence[Seen]) -> None:
         self._by: dict[tuple[Stage, str], list[Seen]] = {}
         for mark in seen:
-            self._by.setdefault((mark.stage, mark.daemon), []).append(mark)
+            _, stage, daemon, _ = mark
+            if (same := self._by.get((stage, daemon))) is None:
+                self._by[stage, daemon] = [mark]
+            else:
+                same.append(mark)
         started = self.all(Stage.PLAYBACK_STARTED, "tts")
         self.first_audio = started[0] if started else None
         self._limit_ns = self.first_audio.t_ns if self.first_audio else seen[-1].t_ns
