@@ -134,8 +134,8 @@ def _share(part: Array, whole: Array) -> float:
 
 
 def block_length(n: int) -> int:
-    """Turns that are drawn together: as many as there are blocks. Shorter ones fit independent turns as well, but cried
-    wolf in one run of four where a turn resembled the one before it (docs/latency.md, "Comparing")."""
+    """Turns that are drawn together: as many as there are blocks. Shorter blocks make intervals that are too narrow where a
+    turn resembles the one before it (tests/support/synthetic.py measures that)."""
     return max(1, round(math.sqrt(n)))
 
 
