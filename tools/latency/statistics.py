@@ -134,8 +134,8 @@ def _share(part: Array, whole: Array) -> float:
 
 
 def block_length(n: int) -> int:
-    """Turns that are drawn together: as many as there are blocks. Shorter blocks make intervals that are too narrow where a
-    turn resembles the one before it (tests/support/synthetic.py measures that)."""
+    """Turns that are drawn together: as many as there are blocks. Shorter blocks make intervals that are too narrow
+    where a turn resembles the one before it (tests/support/synthetic.py measures that)."""
     return max(1, round(math.sqrt(n)))
 
 
