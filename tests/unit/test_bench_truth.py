@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ipc.audio import STT_RATE
 from tools.bench import soundcard
 from tools.bench.recorder import exchanges, voiced
 from tools.bench.soundcard import SoundCard, SoundCardError
-from tools.bench.truth import Wait, _histogram, compare
+from tools.bench.truth import FADE, Wait, _histogram, compare, cut_off
 
 RATE = 48_000
 Channel = NDArray[np.int16]
@@ -71,6 +72,18 @@ def test_silence_holds_no_question() -> None:
 
 def test_voiced_counts_up_to_the_last_voiced_sample() -> None:
     assert voiced(np.array([0, 1000, -1000, 10, -10, 9, 0], np.int16)) == 5
+
+
+def test_a_question_is_cut_where_it_is_still_loud() -> None:
+    """Clicks every 20 ms that get quieter: the end is at the last one above -30 dB, and nothing of it is faded."""
+    question = np.zeros(STT_RATE, np.int16)
+    clicks = np.arange(0, STT_RATE, STT_RATE // 50)
+    question[clicks] = 20_000 * 10 ** (-np.arange(len(clicks)) / 20)
+    cut = cut_off(question)
+    assert voiced(cut) == clicks[29] + 1
+    assert cut[clicks[29]] == question[clicks[29]]
+    assert len(cut) == voiced(cut) + FADE
+    assert len(cut_off(question[: clicks[5] + 1])) == clicks[5] + 1
 
 
 def wait(difference_ms: float, recording_ms: float = 800.0) -> Wait:

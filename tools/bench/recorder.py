@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Channel = NDArray[np.int16]
+    """16-bit samples of one side."""
 
 VOICED = 1 / 100
 """A sample is voiced when it is at least this high, against the highest of its question: -40 dB."""
@@ -46,12 +47,12 @@ def exchanges(questions: Channel, answers: Channel, rate: int) -> list[Exchange]
     return found
 
 
-def voiced(question: Channel) -> int:
-    """How many samples there are up to the last voiced one. There must be one that is not zero."""
+def voiced(question: Channel, least: float = VOICED) -> int:
+    """How many samples there are up to the last one that is `least` as high as the highest. Not for mere zeros."""
     import numpy as np
 
     heights = _heights(question)
-    return int(np.flatnonzero(heights >= heights.max() * VOICED)[-1]) + 1
+    return int(np.flatnonzero(heights >= heights.max() * least)[-1]) + 1
 
 
 def _stretches(channel: Channel, rate: int) -> list[tuple[int, int]]:

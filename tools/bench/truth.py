@@ -11,12 +11,13 @@ import asyncio
 import random
 import statistics
 import tempfile
+import time
 import wave
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,6 +31,9 @@ from tools.bench.soundcard import RECORD_RATE, Recording, SoundCard, SoundCardEr
 from tools.latency.reading import Losses, read_turns, trace_folder
 from tools.show import json_option, print_json, print_table
 
+if TYPE_CHECKING:
+    from tools.bench.recorder import Channel
+
 QUESTIONS = (
     "What is the capital of France?",
     "How far is the moon?",
@@ -42,14 +46,20 @@ SHORT_ANSWERS = {"TIMMY_DIALOG_MAX_ANSWER_TOKENS": "12", "TIMMY_DIALOG_HISTORY_T
 OFFSET_TURNS = 5
 """Asked first, and not compared: what both times of the trace are late or early by the way through the card."""
 
+SETTLE_S = 15.0
+"""When a recorder comes, the sound server works in smaller blocks, and needs a while to tell their times well."""
+
 BREATH_S = (0.4, 0.5)
 """Between an answer and the next question, so that questions begin anywhere in a frame of the daemons."""
 
 ANSWER_S = 30.0
 """A question without a report for this long is not answered."""
 
+LOUD = 1 / 30
+"""A question is cut after its last sample this high: 10 dB above what is voiced, so that all agree on its end."""
+
 FADE = 48
-"""Samples at STT_RATE in which a question ends: 3 ms, so that it does not click."""
+"""Samples at STT_RATE in which it then fades, so that it does not click: 3 ms."""
 
 TARGET_MEDIAN_MS, TARGET_P95_MS = 5.0, 20.0
 BIN_MS = 2
@@ -98,6 +108,7 @@ def measure(turns: int) -> list[Wait]:
         with tempfile.TemporaryDirectory(prefix="questions-") as folder, running():
             files = _question_files(Path(folder))
             with card.record() as recording:
+                time.sleep(SETTLE_S)
                 asked = asyncio.run(_ask(card, files, turns))
         traced = {turn.rid: turn.first_audio_ms for turn in read_turns(trace_folder(None), Losses())}
     return [
@@ -150,20 +161,25 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def _question_files(folder: Path) -> list[Path]:
-    """The questions as WAV files. Each ends with its last voiced sample, so that nobody can think otherwise."""
     import numpy as np
 
     files = []
     spoken = asyncio.run(speak([Question(text, "", "") for text in QUESTIONS], "joe", 2))
     for number, question in enumerate(spoken):
-        samples = np.frombuffer(question.pcm, "<i2")
-        samples = samples[: voiced(samples)].astype(np.float64)
-        samples[-FADE:] *= np.linspace(1, 0, FADE)
         files.append(folder / f"{number}.wav")
         with wave.open(str(files[-1]), "wb") as file:
             file.setparams((1, 2, STT_RATE, 0, "NONE", ""))
-            file.writeframes(samples.astype("<i2").tobytes())
+            file.writeframes(cut_off(np.frombuffer(question.pcm, "<i2")).tobytes())
     return files
+
+
+def cut_off(question: Channel) -> Channel:
+    """The question without the decay of its voice: where exactly that ends is a matter of taste."""
+    import numpy as np
+
+    end = voiced(question, LOUD)
+    tail = question[end : end + FADE] * np.linspace(1, 0, FADE)[: len(question) - end]
+    return np.concatenate([question[:end], tail.astype("<i2")])
 
 
 async def _ask(card: SoundCard, files: Sequence[Path], turns: int) -> list[bytes | None]:
