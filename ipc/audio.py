@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import stat
 import struct
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -65,6 +66,15 @@ def paced(pcm: bytes, start_ns: int) -> Iterator[PacedFrame]:
 
 def silence(milliseconds: int) -> bytes:
     return bytes(STT_RATE * milliseconds // 1000 * 2)
+
+
+def voice_ns(pcm: bytes) -> int:
+    """How long the voice in a voiced frame lasts, since it ends anywhere in its last one: up to the last sample that
+    is at least a tenth as high as the highest."""
+    heights = [abs(sample) for sample in array("h", pcm)]
+    least = max(heights) / 10
+    last = next(at for at in range(len(heights) - 1, -1, -1) if heights[at] >= least)
+    return (last + 1) * 1_000_000_000 // STT_RATE
 
 
 def read_wav(path: Path) -> bytes:

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from array import array
 from collections.abc import Callable
 
 from daemons.engines.base import Frame, VoiceDetector
 from daemons.stt.core import Effect, Segmenter, Transcribe
 from daemons.stt.turn import Heard
 from daemons.stt.worker import TranscriptWorker
-from ipc.audio import STT_RATE
+from ipc.audio import voice_ns
 from ipc.messages import Down
-
-
-def voice_ns(pcm: bytes) -> int:
-    """How long the voice in a voiced frame lasts, since it ends anywhere in its last one: up to the last sample that
-    is at least a tenth as high as the highest."""
-    heights = [abs(sample) for sample in array("h", pcm)]
-    least = max(heights) / 10
-    last = next(at for at in range(len(heights) - 1, -1, -1) if heights[at] >= least)
-    return (last + 1) * 1_000_000_000 // STT_RATE
 
 
 class Ear:

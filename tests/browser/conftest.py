@@ -35,7 +35,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its processes are not there when other tests look at their own
 def window() -> Iterator[Browser]:
     with chromium() as found:
         yield found

@@ -52,6 +52,8 @@ def test_a_turn_is_seen_as_it_ends_and_explained(daemons: None) -> None:
         assert watch.stderr.readline().startswith("timmy: watching ")
         said = json.loads(timmy("talk", "--wav", str(EXAMPLES / "2-capital.wav"), "--json"))
         line = watch.stdout.readline()
+        if said["rid"][-6:] not in line:  # the marks of the typed question may be written after watch has begun
+            line = watch.stdout.readline()
         watch.send_signal(signal.SIGINT)
         _, errors = watch.communicate()
     assert (watch.returncode, errors.strip()) == (EXIT_INTERRUPTED, "")
@@ -84,8 +86,7 @@ def test_daemons_go_on_after_their_files_are_cleared(daemons: None) -> None:
     async def written() -> bool:
         arguments = ["latency", "turns", "--session", "other", "--json"]
         result = await asyncio.to_thread(CliRunner().invoke, cli, arguments)
-        return result.exit_code == EXIT_OK
+        found = json.loads(result.stdout)["turns"] if result.exit_code == EXIT_OK else []
+        return [turn["outcome"] for turn in found] == ["answered"]
 
     asyncio.run(eventually(written))
-    (turn,) = latency("turns", "--session", "other")["turns"]
-    assert turn["outcome"] == "answered"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import sys
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from ipc.audio import FRAME_MS, FRAME_NS
+from ipc.audio import FRAME_BYTES, FRAME_MS, FRAME_NS
 from ipc.messages import Stages
 from tools.bench import comparison, questions, stages
 from tools.bench.comparison import figures_of, ratio, ratios, spread, table
@@ -200,15 +201,16 @@ def test_the_table_has_the_columns_of_the_write_up_and_its_stages_add_up() -> No
 def test_a_turn_ends_half_a_second_after_its_last_voiced_frame() -> None:
     ear = Endpointer()
     voiced = [True, False, False, False, False] + [True] * 20 + [False] * 10 + [True] + [False] * 50
-    over = [ear.over(is_voiced, (number + 1) * FRAME_NS) for number, is_voiced in enumerate(voiced)]
+    frame = array("h", FRAME_BYTES // 4 * [1000] + FRAME_BYTES // 4 * [0]).tobytes()
+    over = [ear.over(is_voiced, number * FRAME_NS, frame) for number, is_voiced in enumerate(voiced)]
     last = 5 + 20 + 10
-    assert ear.last_voiced_ns == (last + 1) * FRAME_NS
+    assert ear.last_voiced_ns == last * FRAME_NS + FRAME_NS // 2
     assert over.index(True) - last == END_SILENCE_MS // FRAME_MS
 
 
 def test_a_click_is_no_turn() -> None:
     ear = Endpointer()
-    assert not any(ear.over(number % 10 == 0, (number + 1) * FRAME_NS) for number in range(200))
+    assert not any(ear.over(number % 10 == 0, number * FRAME_NS, b"\1\0") for number in range(200))
     assert ear.last_voiced_ns == 0
 
 

@@ -13,7 +13,7 @@ import msgspec
 from daemons import config
 from daemons.engines.webrtc import WebRtcDetector
 from daemons.engines.whisper import WhisperTranscriber
-from ipc.audio import FRAME_NS, STT_RATE, PacedFrame, paced, silence
+from ipc.audio import FRAME_NS, STT_RATE, PacedFrame, paced, silence, voice_ns
 from tools.bench.old import END_SILENCE_MS, web
 from tools.bench.old.replies import Done, Listened, Processed, Text
 
@@ -31,14 +31,17 @@ class Endpointer:
     """When a turn is over: `END_SILENCE_MS` after its last voiced frame."""
 
     last_voiced_ns: int = 0
+    """Capture time of the last voiced sample; 0: nothing was said yet."""
+    _voiced_until_ns: int = 0
     _recent: deque[bool] = field(default_factory=lambda: deque(maxlen=START_WINDOW))
 
-    def over(self, voiced: bool, end_ns: int) -> bool:
+    def over(self, voiced: bool, t_ns: int, pcm: bytes) -> bool:
         """Whether it is, at the end of the next frame. Speech begins with 3 voiced frames of 5."""
         self._recent.append(voiced)
+        end_ns = t_ns + FRAME_NS
         if voiced and (self.last_voiced_ns or sum(self._recent) >= START_VOICED):
-            self.last_voiced_ns = end_ns
-        return bool(self.last_voiced_ns) and end_ns - self.last_voiced_ns >= END_SILENCE_MS * 1_000_000
+            self.last_voiced_ns, self._voiced_until_ns = t_ns + voice_ns(pcm), end_ns
+        return bool(self.last_voiced_ns) and end_ns - self._voiced_until_ns >= END_SILENCE_MS * 1_000_000
 
 
 class SttService:
@@ -77,7 +80,7 @@ class SttService:
             _wait_for(frame)
             if not self._paused.is_set():
                 captured += frame.pcm
-                if ear.over(self._detector.is_speech(frame.pcm), frame.t_ns + FRAME_NS):
+                if ear.over(self._detector.is_speech(frame.pcm), frame.t_ns, frame.pcm):
                     break
         return bytes(captured)
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from daemons.engines.base import FRAME_BYTES
-from daemons.stt.ear import voice_ns
-from ipc.audio import FRAME_NS, STT_RATE, to_pcm
+from ipc.audio import FRAME_NS, STT_RATE, to_pcm, voice_ns
 
 MS = 1_000_000
 
