@@ -1,7 +1,7 @@
-"""Which of the questions a model answers rightly, from its notes and without: `python -m tests.support.answers [GGUF ...]`.
+"""Which of the questions a model answers rightly, from its notes and without.
 
-Each question is asked under several names of the assistant: a change that means nothing, and so a second sample of the
-same question. Prints the table of docs/adr/008-model-form.md.
+`python -m tests.support.answers [GGUF ...]` prints the table of docs/adr/008-model-form.md. Each question is asked under
+several names of the assistant: a change that means nothing, and so a second sample of the same question.
 """
 
 from __future__ import annotations
@@ -27,54 +27,18 @@ DATA = Path(__file__).parents[1] / "data"
 NAMES = ("Timmy", "Robin", "Nelly", "Max")
 MAX_TOKENS = 40
 
-_ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-]
-_ONES += ["sixteen", "seventeen", "eighteen", "nineteen"]
-_TENS = {2: "twenty", 3: "thirty", 4: "forty", 5: "fifty", 6: "sixty", 7: "seventy", 8: "eighty", 9: "ninety"}
-_COMMON = set(
-    [
-        "a",
-        "after",
-        "an",
-        "and",
-        "at",
-        "be",
-        "before",
-        "by",
-        "every",
-        "for",
-        "from",
-        "has",
-        "have",
-        "i",
-        "in",
-        "is",
-        "it",
-        "of",
-        "on",
-        "our",
-        "that",
-        "the",
-        "to",
-        "was",
-        "we",
-    ]
+
+def _listed(text: str) -> list[str]:
+    return text.split()
+
+
+_ONES = _listed(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_TENS = dict(enumerate(_listed("twenty thirty forty fifty sixty seventy eighty ninety"), 2))
+_COMMON = frozenset(
+    _listed("a after an and at be before by every for from has have i in is it of on our that the to was we")
 )
 
 
