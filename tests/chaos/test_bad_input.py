@@ -19,7 +19,7 @@ from tools.supervise import COMMANDS, StartError, Supervisor
 
 MAIN_FILES = {
     "stt": ("tiny.en", "model.bin"),
-    "llm": ("smollm2-135m", "SmolLM2-135M-Instruct.Q4_1.gguf"),
+    "llm": ("smollm2-135m", "SmolLM2-135M-Instruct.Q8_0.gguf"),
     "memory": ("minilm", "model.onnx"),
     "tts": ("joe", "en_US-joe-medium.onnx"),
 }

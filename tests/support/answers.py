@@ -1,7 +1,7 @@
 """Which of the questions a model answers rightly, from its notes and without.
 
-`python -m tests.support.answers [GGUF ...]` prints the table of docs/adr/008-model-form.md. Each question is asked under
-several names of the assistant: a change that means nothing, and so a second sample of the same question.
+`python -m tests.support.answers [GGUF ...]` prints the table of docs/adr/008-model-form.md. Each question is asked
+under several names of the assistant: a change that means nothing, and so a second sample of the same question.
 """
 
 from __future__ import annotations

