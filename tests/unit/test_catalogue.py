@@ -98,7 +98,7 @@ def test_every_model_is_complete() -> None:
         for file in model.files:
             assert re.fullmatch("[0-9a-f]{64}", file.sha256)
             assert file.size > 0
-            assert file.parts
+            assert (file.source or file).parts
 
 
 def test_a_path_is_taken_as_it_is(tmp_path: Path) -> None:
