@@ -1,33 +1,57 @@
 """Cutting a stream of tokens into clauses that can be spoken while the model still writes.
 
-The first clause is short, so that it sounds early; later ones are long, so that they sound natural. A cut is
-only made where a person would breathe: never inside a number, a time, an abbreviation or an address.
+The first clause is short, so that it sounds early; later ones are long, so that they sound natural. A cut is only
+made where a person would breathe: never inside a number, a time, an abbreviation, a name or an address. Where it is
+made depends on the text alone, not on the pieces that it comes in.
 """
 
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from daemons.speakable import speakable
 from ipc.limits import TEXT_MAX_CHARS
 
-FIRST_CLAUSE_WORDS = 7
-"""The first clause is cut here at the latest: about 2 s of speech, twice what synthesis of the next one takes."""
+CLAUSE_WORDS = (4, 10, 25)
+"""A first, a second and any later clause without a pause is cut after so many words at the latest. Four words sound
+longer than the model and the voice take for ten, and those longer than for twenty-five (docs/adr/010-first-clause.md).
+"""
 
-LATER_CLAUSE_WORDS = 25
-"""A sentence without a pause is cut here at the latest: Piper makes this much in about half a second."""
+PAUSE_MIN_WORDS = (2, 5)
+"""A comma ends a first and a second clause only after so many words: "Yes," alone sounds chopped."""
 
-SOFT_CUT_MIN_WORDS = 2
-"""A comma ends the first clause only after this many words: "Yes," alone sounds chopped."""
+LEANING_MAX = 3
+"""Where nobody would breathe between the words that may be cut apart, so many more are waited for."""
 
 _ABBREVIATION = re.compile(
-    r"[a-z]|mrs?|ms|dr|prof|st|no|vs|etc|e\.g|i\.e|[ap]\.m|[js]r|inc|ltd|co|dept|approx|est|fig|min|max|"
+    r"[a-z](\.[a-z])*|mrs?|ms|dr|prof|st|no|vs|etc|[js]r|inc|ltd|co|dept|approx|est|fig|min|max|"
     r"jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tue|wed|thu|fri|sat|sun"
 )
 # What goes before and the possessive ++ keep a run of 8,000 letters or dots from being tried at each of its parts.
 _WORD = re.compile(r"(?<!\S)\S++(?=\s)")
 _HARD = re.compile(r"(?<![.!?…])[.!?…]++[\"')\]]*\s|\n")
 _SOFT = re.compile(r"[,;:][\"')\]]*\s|\s[-–—]+\s")
+_AROUND = "\"'()[]*_“”‘’"
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_LEANING = _set(
+    "a an the my your his her its our their this that these those some any no every each about above after against "
+    "along among around as at before behind below beside between beyond by for from in inside into like near of off "
+    "on onto out over past since than through till to toward under until up upon via with within without and or but "
+    "nor because so if when while although though unless whether which who whom whose what where how why is are was "
+    "were am be been being do does did has have had can could will would shall should may might must not i he she we "
+    "they you it i'm i'll i've it's he's she's we're we'll they're you're there there's very too quite one two three "
+    "four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen "
+    "twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million half"
+)
+"""Words that belong to what follows: articles, prepositions, conjunctions, auxiliaries, pronouns, numbers."""
+_TRAILING = re.compile(r"[ap]\.?m\b.*|o['’]clock|percent|degrees?|\d.*|[-–—]+")
+"""Words that belong to what goes before, or to a number."""
 
 
 class ClauseCutter:
@@ -35,7 +59,7 @@ class ClauseCutter:
 
     def __init__(self) -> None:
         self._text = ""
-        self._first = True
+        self._cuts = 0
 
     def feed(self, text: str) -> list[str]:
         """The clauses that are complete now, in order; often none."""
@@ -45,7 +69,7 @@ class ClauseCutter:
             clause, self._text = speakable(self._text[:end]), self._text[end:]
             if clause:
                 clauses.append(clause)
-                self._first = False
+                self._cuts += 1
         return clauses
 
     def flush(self) -> list[str]:
@@ -54,32 +78,44 @@ class ClauseCutter:
         return [clause] if clause else []
 
     def _cut(self) -> int | None:
-        """Where to cut now, or None to wait for more."""
-        for match in _HARD.finditer(self._text):
-            if not self._abbreviates(match.start()):
-                return match.end()
-        if self._first:
-            for match in _SOFT.finditer(self._text):
-                if len(self._text[: match.start()].split()) >= SOFT_CUT_MIN_WORDS:
-                    return match.end()
-        return self._cut_at_length()
+        """Where to cut now, or None to wait for more. What stands first in the text decides."""
+        pause, length = self._at_pause(), self._at_length()
+        if pause is not None and (length is None or pause <= length[0]):
+            return pause
+        if length is not None:
+            return length[1]
+        # Babble without a space: more than this fits into no message.
+        return TEXT_MAX_CHARS if len(self._text) > TEXT_MAX_CHARS else None
 
-    def _cut_at_length(self) -> int | None:
-        """A clause that has grown too long ends at its last pause, else between two words."""
-        limit = FIRST_CLAUSE_WORDS if self._first else LATER_CLAUSE_WORDS
-        words = [match.end() for match in _WORD.finditer(self._text)]
-        if len(words) < limit:
-            # Babble without a space: more than this fits into no message.
-            return TEXT_MAX_CHARS if len(self._text) > TEXT_MAX_CHARS else None
-        pauses = [match.end() for match in _SOFT.finditer(self._text)]
-        end = pauses[-1] if pauses and not self._first else words[limit - 1]
-        return self._outside_number(end)
+    def _at_pause(self) -> int | None:
+        """Behind the first pause that ends the clause."""
+        ends = [match.end() for match in _HARD.finditer(self._text) if not self._abbreviates(match.start())][:1]
+        if self._cuts < len(PAUSE_MIN_WORDS):
+            least = PAUSE_MIN_WORDS[self._cuts]
+            soft = (match for match in _SOFT.finditer(self._text) if self._words_before(match.start(), least))
+            ends += [match.end() for match in islice(soft, 1)]
+        return min(ends, default=None)
 
-    def _outside_number(self, end: int) -> int | None:
-        """`end`, unless it would tear apart "5 p.m." or "12 Main Street": then a word earlier."""
-        before = self._text[:end].rstrip().rpartition(" ")[0]
-        torn = self._text[len(before) : end].strip()
-        return len(before) + 1 if torn[:1].isdigit() and before else end
+    def _words_before(self, at: int, least: int) -> bool:
+        return len(self._text[:at].split(maxsplit=least)) >= least
+
+    def _at_length(self) -> tuple[int, int] | None:
+        """The place in the text that decides it, and where a clause that has grown too long is cut."""
+        limit = CLAUSE_WORDS[min(self._cuts, len(CLAUSE_WORDS) - 1)]
+        words = list(islice(_WORD.finditer(self._text), limit + 1 + LEANING_MAX))
+        if len(words) <= limit:
+            return None
+        decided = words[limit].end() + 1
+        pauses = [match.end() for match in _SOFT.finditer(self._text, 0, decided)]
+        if pauses and self._cuts:
+            return decided, pauses[-1]
+        for place in range(limit, 1, -1):
+            if _may_part(words[place - 1][0], words[place][0]):
+                return decided, words[place - 1].end()
+        for place in range(limit + 1, len(words)):
+            if _may_part(words[place - 1][0], words[place][0]):
+                return words[place].end() + 1, words[place - 1].end()
+        return (words[-1].end() + 1, words[limit - 1].end()) if len(words) > limit + LEANING_MAX else None
 
     def _abbreviates(self, dot: int) -> bool:
         if self._text[dot] != ".":
@@ -90,3 +126,12 @@ class ClauseCutter:
 
     def _starts(self, word: str) -> bool:
         return self._text.lstrip().startswith(word)
+
+
+def _may_part(word: str, following: str) -> bool:
+    """Whether somebody would breathe between them: not after "the", nor in "5 p.m.", "Mount Everest", "Dr. Smith"."""
+    bare, then = word.strip(_AROUND), following.strip(_AROUND)
+    if bare.endswith(".") or bare[:1].isdigit() or bare.lower() in _LEANING:
+        return False
+    named = bare[:1].isupper() and then[:1].isupper()
+    return not named and not _TRAILING.fullmatch(then.lower())
