@@ -62,14 +62,14 @@ class Conversation:
 
     # --- what is heard ---
 
-    def speech_started(self, turn: bytes, t_ns: int, now_ns: int) -> list[Effect]:
+    def speech_started(self, turn: bytes, t_ns: int, now_ns: int, revision: int = 0) -> list[Effect]:
         """Somebody begins to speak. An answer that he could not hear yet is revoked; its words join this turn."""
         held = self._turn
         if held is not None and held.phase is Phase.SOUNDING and held.line.first_sample <= t_ns:
             return []
         before = held.words if held else ""
         effects = self._abandon("the speaker went on", now_ns)
-        self._turn = Turn(Work(turn, 0), Phase.HEARING, aloud=True, heard_before=before)
+        self._turn = Turn(Work(turn, revision), Phase.HEARING, aloud=True, heard_before=before)
         return effects
 
     def partial(self, turn: bytes, text: str) -> list[Effect]:
@@ -101,11 +101,13 @@ class Conversation:
         """The speaker goes on: the revision is void, unless its answer could be heard before he did."""
         held = self._turn
         if held is None or held.work.turn != turn:
-            return self.speech_started(turn, t_ns, now_ns)
+            return self.speech_started(turn, t_ns, now_ns, revision + 1)
         sounded_before = held.phase is Phase.SOUNDING and held.line.first_sample <= t_ns
-        if held.phase is Phase.HEARING or held.work.revision > revision or sounded_before:
+        if held.work.revision > revision or sounded_before:
             return []
         self._turn = held.listening(Work(turn, revision + 1))
+        if held.phase is Phase.HEARING:
+            return []
         return [CancelWork(held.work), *self._unmute(held, now_ns)]
 
     def final(self, event: TurnFinal, now_ns: int) -> list[Effect]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ def test_a_figure_in_another_unit() -> None:
 def test_every_figure_is_of_a_benchmark() -> None:
     assert {figure.bench for figure in FIGURES} <= set(BENCHES)
     assert len({figure.what for figure in FIGURES}) == len(FIGURES)
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_every_benchmark_can_be_shown_from_its_json(name: str) -> None:
+    assert callable(importlib.import_module(BENCHES[name].module).show)
 
 
 @pytest.mark.parametrize("document", [record.README, record.DETAILS])

@@ -191,6 +191,23 @@ def test_words_given_up_for_a_cough_get_their_answer() -> None:
     assert only(talk.dropped(B, "noise", 2 * S), StartRecall) == StartRecall(Work(B, 0), "Where is the key?")
 
 
+def test_a_revision_that_is_void_gives_its_number_to_nothing_else() -> None:
+    """Its work had failed before it was revoked; then no more words come of what was said."""
+    talk = conversation()
+    talk.speech_started(A, 0, 0)
+    talk.candidate(candidate(revision=1), 700 * MS)
+    talk.recalled(Work(A, 1), [], (0, 0), 710 * MS)
+    assert kinds(talk.model_failed(Work(A, 1), "failed", 720 * MS)) == [CancelWork]
+    assert talk.resumed(A, 1, 800 * MS, 810 * MS) == []
+    assert only(talk.dropped(A, "no words", 900 * MS), StartRecall).work == Work(A, 2)
+
+
+def test_a_turn_taken_up_after_its_end_goes_on_counting() -> None:
+    talk = conversation()
+    talk.resumed(A, 3, 800 * MS, 810 * MS)
+    assert only(talk.hearing_lost(900 * MS), SpeakClause).work == Work(A, 4)
+
+
 def test_joined_words_survive_another_resume() -> None:
     talk = conversation()
     thinking(talk)

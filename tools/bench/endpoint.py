@@ -83,7 +83,12 @@ def endpoint(name: str, as_json: bool) -> None:
     figures = {source: measure(utterances) for source, utterances in sources.items()}
     if as_json:
         print_json(figures)
-        return
+    else:
+        show(figures)
+
+
+def show(figures: Mapping[str, Any]) -> None:
+    """The figures, for a person."""
     for source, by_setting in figures.items():
         print_table(
             [source, "cut off", "95 %", "question p50", "p90", "other p50", "p90", "breaks off p50", "p90"],

@@ -57,23 +57,72 @@ _TO_SOUND = ("stacks", "timmy", "speech_end_to_first_audio_ms")
 
 FIGURES = (
     Figure(
-        "last voiced sample to first audible sample, median", "turn", (*_TO_SOUND, "p50"), ("n",), "ms", at_most=1500
+        "last voiced sample to first audible sample, median", "turn", (*_TO_SOUND, "p50"), ("n",), "ms", at_most=500
     ),
-    Figure("the same, 90th percentile", "turn", (*_TO_SOUND, "p90"), ("n",), "ms"),
+    Figure("the same, 90th percentile", "turn", (*_TO_SOUND, "p90"), ("n",), "ms", at_most=650),
     Figure(
-        "the old architecture, connections kept: times as long",
+        "of it after the turn is confirmed, median",
         "turn",
-        ("ratios", "http-pooled/timmy", "ratio"),
+        ("timmy", "after_confirmation_ms", "p50"),
         ("n",),
-        "x",
+        "ms",
+        at_most=100,
+    ),
+    Figure(
+        "turns with the whole unchanging start of the prompt cached",
+        "turn",
+        ("timmy", "start_of_prompt_cached", "turns"),
+        ("timmy", "start_of_prompt_cached", "of"),
+        "%",
+        at_least=95,
+        by=("timmy", "start_of_prompt_cached", "of"),
+        scale=100,
+    ),
+    *(
+        Figure(
+            f"the old architecture, {connections}: times as long",
+            "turn",
+            ("ratios", f"{stack}/timmy", "ratio"),
+            ("n",),
+            "x",
+            at_least=12,
+            digits=1,
+        )
+        for stack, connections in (("http-pooled", "connections kept"), ("http-new", "a connection a request"))
+    ),
+    *(
+        Figure(
+            f"turns cut off in a pause of 200 to 600 ms, `{setting}`",
+            "endpoint",
+            ("joe", setting, "cut_off", "count"),
+            ("joe", setting, "cut_off", "of"),
+            "%",
+            at_most=limit,
+            by=("joe", setting, "cut_off", "of"),
+            scale=100,
+            digits=1,
+        )
+        for setting, limit in (("quick", 5), ("calm", 1))
+    ),
+    Figure(
+        "trace against a recording, median difference",
+        "truth",
+        ("difference_ms", "p50"),
+        ("compared",),
+        "ms",
+        at_most=5,
         digits=1,
     ),
+    Figure("the same, 95th percentile", "truth", ("difference_ms", "p95"), ("compared",), "ms", at_most=20, digits=1),
+    Figure("a mark in the trace", "trace", ("mark_us",), ("marks",), "µs", at_most=1, digits=2),
+    Figure("tracing, of a turn", "trace", ("turn_percent",), ("turn_marks",), "%", at_most=0.1, digits=4),
     Figure(
-        "the old architecture, a connection a request: times as long",
-        "turn",
-        ("ratios", "http-new/timmy", "ratio"),
-        ("n",),
-        "x",
+        "a million marks read and summed up",
+        "trace",
+        ("reading", "timmy latency summary", "seconds"),
+        ("marks",),
+        "s",
+        at_most=5,
         digits=1,
     ),
     Figure(
@@ -96,7 +145,7 @@ FIGURES = (
         by=("request", "p50_us"),
         digits=1,
     ),
-    Figure("listening in silence, of one core", "idle", ("all", "core_percent"), ("n",), "%", at_most=4, digits=1),
+    Figure("listening in silence, of one core", "idle", ("all", "core_percent"), ("n",), "%", at_most=2, digits=1),
     Figure("memory of all daemons", "idle", ("all", "rss_bytes"), ("n",), "MB", at_most=1200, scale=1e-6),
     Figure("timmy --help", "start", ("timmy --help", "p50_ms"), ("timmy --help", "n"), "ms", at_most=150),
     Figure("import ipc, with Python itself", "start", ("import ipc", "p50_ms"), ("import ipc", "n"), "ms", at_most=60),

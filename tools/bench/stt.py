@@ -25,6 +25,7 @@ _T = TypeVar("_T")
 PROMPTS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 PROMPT_TEXTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 PROMPTS_HINT = "For a person's voice: sudo apt install asterisk-core-sounds-en asterisk-core-sounds-en-g722"
+PERSON = "recorded prompts"
 LONGEST_S = 25
 """A longer recording is cut in pieces, whatever the context."""
 
@@ -66,11 +67,18 @@ def stt(clips: int, as_json: bool) -> None:
         said = prompts(PROMPTS, gzip.decompress(PROMPT_TEXTS.read_bytes()).decode("utf-8"), clips)
     else:
         said = asyncio.run(_spoken(clips))
-    source = "recorded prompts" if person else "the assistant's voice"
-    figures: dict[str, Any] = {"source": source, "clips": len(said), "contexts": measure(said, load().stt)}
+    source = PERSON if person else "the assistant's voice"
+    contexts = measure(said, load().stt)
+    words = sum(len(words_of(clip.text)) for clip in said)
+    figures = {"source": source, "clips": len(said), "words": words, "contexts": contexts}
     if as_json:
         print_json(figures)
-        return
+    else:
+        show(figures)
+
+
+def show(figures: Mapping[str, Any]) -> None:
+    """The figures, for a person."""
     print_table(
         ["context", "word errors", "p50 ms", "p90 ms", "done again in full"],
         [
@@ -84,9 +92,9 @@ def stt(clips: int, as_json: bool) -> None:
             for name, row in figures["contexts"].items()
         ],
     )
-    words = sum(len(words_of(clip.text)) for clip in said)
-    click.echo(f"{len(said)} recordings, {words} words: {source}, {figures['contexts']['short']['model']}.")
-    if not person:
+    model = figures["contexts"]["short"]["model"]
+    click.echo(f"{figures['clips']} recordings, {figures['words']} words: {figures['source']}, {model}.")
+    if figures["source"] != PERSON:
         click.echo(PROMPTS_HINT)
 
 

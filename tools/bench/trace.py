@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def trace(marks: int, as_json: bool) -> None:
     if as_json:
         print_json(figures)
     else:
-        _show(figures)
+        show(figures)
 
 
 # --- what a mark costs --------------------------------------------------------------------------------------------
@@ -160,7 +160,8 @@ def _main() -> None:
 # --- what is shown --------------------------------------------------------------------------------------------------
 
 
-def _show(figures: dict[str, Any]) -> None:
+def show(figures: Mapping[str, Any]) -> None:
+    """The figures, for a person."""
     million = f"{figures['marks']:,} marks"
     rows = [
         ["making a mark", f"{figures['mark_us']:.2f} µs", f"{TARGETS['mark_us']:.0f} µs"],

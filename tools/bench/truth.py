@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 import wave
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +98,7 @@ def truth(turns: int, as_json: bool) -> None:
     if as_json:
         print_json(figures)
     else:
-        _show(figures)
+        show(figures)
 
 
 def measure(turns: int) -> list[Wait]:
@@ -218,7 +218,8 @@ def _recorded(recording: Recording, turns: int) -> list[float | None]:
 # --- what is shown ----------------------------------------------------------------------------------------------
 
 
-def _show(figures: dict[str, Any]) -> None:
+def show(figures: Mapping[str, Any]) -> None:
+    """The figures, for a person."""
     rows = {
         "wait, by the recording": figures["recording_ms"],
         "wait, by the trace": figures["trace_ms"],
