@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 TICK_S = 0.2
 STORE_TTL_MS = 10_000
 STORE_RETRY_S = 1.0
+RESTFUL = (Phase.IDLE, Phase.SOUNDING)
+"""Phases of a turn in which nothing is to be done in a hurry."""
 AGAIN_S = 1.0
 REFUSALS = frozenset({Code.BAD_MESSAGE, Code.BAD_REQUEST})
 MUTE_TTL_MS = 1000
@@ -77,6 +79,7 @@ class DialogService:
         self._followers = Followers()
         self._journal: Journal | None = None
         self._store_wanted = asyncio.Event()
+        self._restful = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.info = EngineInfo("dialog", "", "")
 
@@ -96,6 +99,7 @@ class DialogService:
             await peer.start()
         hearing = Hearing(self._peers["stt"], self.conversation, self.act, self._followers, self._each, self._marks)
         loop = asyncio.get_running_loop()
+        self._restful.set()
         for job in (hearing.run, self._keep_time, self._keep_storing, self._keep_prompt_read):
             self._tasks.append(loop.create_task(_keep_up(job)))
 
@@ -142,6 +146,10 @@ class DialogService:
         """Carries out what the core asks for."""
         for effect in effects:
             self._carry_out(conversation, effect)
+        if all(each.phase in RESTFUL for each in self._each()):
+            self._restful.set()
+        else:
+            self._restful.clear()
 
     def _carry_out(self, conversation: Conversation, effect: Effect) -> None:
         match effect:
@@ -182,10 +190,12 @@ class DialogService:
                 self.act(conversation, conversation.tick(time.monotonic_ns()))
 
     async def _keep_storing(self) -> None:
-        """Offers what was said to the memory, in order, until it has been taken."""
+        """Offers what was said to the memory, in order, until it has been taken. It waits while somebody speaks or an
+        answer is made: both need the processor more."""
         assert self._journal is not None
         while True:
             while (entry := self._journal.first) is not None:
+                await self._restful.wait()
                 try:
                     client = await self._peers["memory"].ready()
                     await client.request(messages.Remember(heard=entry.heard), rid=entry.turn, ttl_ms=STORE_TTL_MS)

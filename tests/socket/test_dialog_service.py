@@ -315,6 +315,23 @@ def test_without_memory_the_answer_comes_and_the_words_are_offered_later(run: Ru
     run(scene)
 
 
+def test_remembering_waits_while_somebody_speaks(run: Run) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        told = client.open(m.Follow(conversation="kitchen"))
+        others.events.put_nowait(m.SpeechStarted(conversation="kitchen", turn=TURN, t_ns=1))
+        others.events.put_nowait(m.Partial(conversation="kitchen", turn=TURN, revision=1, text="And"))
+        async for item, _ in told:
+            if isinstance(item, m.TurnHeard):
+                break
+        await ask(client)
+        await asyncio.sleep(0.3)
+        assert not others.of(m.Remember)
+        others.events.put_nowait(m.TurnDropped(conversation="kitchen", turn=TURN, reason="no words"))
+        await until(lambda: others.of(m.Remember))
+
+    run(scene)
+
+
 def test_words_that_the_memory_refuses_hold_up_no_others(run: Run) -> None:
     async def scene(others: Others, client: Client) -> None:
         others.memory_error = CallError(Code.BAD_REQUEST, "these words cannot be stored")

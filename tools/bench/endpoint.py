@@ -109,7 +109,7 @@ def _row(setting: str, row: Mapping[str, Any]) -> list[str]:
 
 def measure(utterances: Sequence[Utterance]) -> dict[str, Any]:
     """Figures by setting. Both hear the same and are given the same transcripts."""
-    read = _reader()
+    read = transcripts()
     return {setting: _figures(setting, utterances, read) for setting in get_args(Endpointing)}
 
 
@@ -165,7 +165,7 @@ def rehearse(pcm: bytes, endpointing: Endpointing, read: Read) -> list[Down]:
     return told
 
 
-def _reader() -> Read:
+def transcripts() -> Read:
     """The transcriber, which reads nothing twice."""
     from daemons.engines.whisper import WhisperTranscriber
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import re
 import time
 import zlib
@@ -16,7 +17,10 @@ import click
 
 from daemons.config import Stt, load
 from ipc.audio import STT_RATE
-from tools.bench.comparison import spread
+from ipc.messages import TurnCandidate, TurnFinal
+from tools.bench import noise
+from tools.bench.comparison import CONFIDENCE, RESAMPLES, SEED, spread
+from tools.bench.endpoint import rehearse, transcripts
 from tools.bench.questions import Question, memories, speak
 from tools.show import json_option, print_json, print_table
 
@@ -52,13 +56,17 @@ class Clip:
 @click.option(
     "--clips", default=40, show_default=True, type=click.IntRange(2, 1000), help="At most so many recordings."
 )
+@click.option(
+    "--noises", default=100, show_default=True, type=click.IntRange(0, 1000), help="Clips in which nobody speaks."
+)
 @json_option
-def stt(clips: int, as_json: bool) -> None:
+def stt(clips: int, noises: int, as_json: bool) -> None:
     """Transcribe sentences with a context as short as the speech, as the daemon does, and with Whisper's own 30 s.
 
     The sentences are recorded prompts of the asterisk packages where they are installed, else they are spoken by the
     assistant's voice. Both contexts take turns. A word error is a word that is wrong, missing or too many; a short
-    context is given up for the long one where its result looks doubtful.
+    context is given up for the long one where its result looks doubtful. Then noise, hum, music, clicks and silence go
+    through detector, segmenter and transcriber as in the daemon, which should find no words in them.
 
     \b
     timmy bench stt --clips 100 --json
@@ -68,9 +76,9 @@ def stt(clips: int, as_json: bool) -> None:
     else:
         said = asyncio.run(_spoken(clips))
     source = PERSON if person else "the assistant's voice"
-    contexts = measure(said, load().stt)
     words = sum(len(words_of(clip.text)) for clip in said)
-    figures = {"source": source, "clips": len(said), "words": words, "contexts": contexts}
+    figures = {"source": source, "clips": len(said), "words": words, **measure(said, load().stt)}
+    figures["invented"] = invented(noises)
     if as_json:
         print_json(figures)
     else:
@@ -92,14 +100,23 @@ def show(figures: Mapping[str, Any]) -> None:
             for name, row in figures["contexts"].items()
         ],
     )
+    more = figures["more_word_errors_points"]
+    click.echo(
+        f"The short context makes {more['points']:+.2f} points more word errors (95 % interval {more['low']:+.2f} to "
+        f"{more['high']:+.2f})."
+    )
     model = figures["contexts"]["short"]["model"]
     click.echo(f"{figures['clips']} recordings, {figures['words']} words: {figures['source']}, {model}.")
     if figures["source"] != PERSON:
         click.echo(PROMPTS_HINT)
+    nobody = figures["invented"]
+    click.echo(f"Words were found in {nobody['with_words']} of {nobody['clips']} clips in which nobody speaks.")
+    for found in nobody["found"]:
+        click.echo(f"  {found}")
 
 
 def measure(said: Sequence[Clip], settings: Stt) -> dict[str, Any]:
-    """Figures by context. Each clip is transcribed with both, one after the other."""
+    """Figures by context, and their difference. Each clip is transcribed with both, one after the other."""
     from daemons.engines.whisper import FULL_CONTEXT_S, SHORT_CONTEXT_S, WhisperTranscriber
 
     readers = {
@@ -107,7 +124,7 @@ def measure(said: Sequence[Clip], settings: Stt) -> dict[str, Any]:
         for name, context_s in (("short", SHORT_CONTEXT_S), ("30 s", FULL_CONTEXT_S))
     }
     times: dict[str, list[float]] = {name: [] for name in readers}
-    errors = dict.fromkeys(readers, 0)
+    errors: dict[str, list[int]] = {name: [] for name in readers}
     for reader in readers.values():
         reader.transcribe(said[0].pcm)  # the first one takes longer
         reader.second_readings = 0
@@ -116,17 +133,48 @@ def measure(said: Sequence[Clip], settings: Stt) -> dict[str, Any]:
             began = time.perf_counter()
             text = reader.transcribe(clip.pcm).text
             times[name].append((time.perf_counter() - began) * 1000)
-            errors[name] += word_errors(words_of(clip.text), words_of(text))
-    words = sum(len(words_of(clip.text)) for clip in said)
-    return {
+            errors[name].append(word_errors(words_of(clip.text), words_of(text)))
+    lengths = [len(words_of(clip.text)) for clip in said]
+    words = sum(lengths)
+    contexts = {
         name: {
             "model": f"{reader.info.model} on {reader.info.device}",
-            "word_errors_percent": errors[name] / words * 100,
+            "word_errors_percent": sum(errors[name]) / words * 100,
             "ms": spread(times[name]),
             "second_readings_percent": reader.second_readings / len(said) * 100,
         }
         for name, reader in readers.items()
     }
+    more = [short - full for short, full in zip(errors["short"], errors["30 s"], strict=True)]
+    return {"contexts": contexts, "more_word_errors_points": difference(more, lengths)}
+
+
+def difference(more: Sequence[int], lengths: Sequence[int]) -> dict[str, float]:
+    """In points of the word error rate, with its percentile bootstrap interval (Efron 1979; whole clips drawn anew).
+    `more`: errors more in each clip; `lengths`: its words."""
+    chance = random.Random(SEED)
+    clips = list(zip(more, lengths, strict=True))
+    drawn = sorted(_points(chance.choices(clips, k=len(clips))) for _ in range(RESAMPLES))
+    outside = (1 - CONFIDENCE) / 2
+    low, high = drawn[int(outside * RESAMPLES)], drawn[int((1 - outside) * RESAMPLES) - 1]
+    return {"points": _points(clips), "low": low, "high": high}
+
+
+def _points(clips: Sequence[tuple[int, int]]) -> float:
+    return sum(more for more, _ in clips) / sum(words for _, words in clips) * 100
+
+
+def invented(count: int) -> dict[str, Any]:
+    """In how many clips without speech a candidate or a final has words, and which."""
+    read = transcripts()
+    found = []
+    for name, pcm in noise.clips(count):
+        told = [
+            each for each in rehearse(pcm, load().stt.endpointing, read) if isinstance(each, TurnCandidate | TurnFinal)
+        ]
+        if told:
+            found.append(f"{name}: {told[-1].text}")
+    return {"clips": count, "with_words": len(found), "found": found}
 
 
 # --- words ------------------------------------------------------------------------------------------------------
