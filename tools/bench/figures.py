@@ -43,7 +43,7 @@ class Figure:
         return f"{_at(found, self.n):.0f}"
 
     def _text(self, value: float) -> str:
-        return f"{value:.{self.digits}f} {self.unit}"
+        return f"{value:.{self.digits}f} {self.unit}".rstrip()
 
 
 def _at(found: Mapping[str, Any], keys: Keys) -> float:
@@ -59,14 +59,17 @@ FIGURES = (
     Figure(
         "last voiced sample to first audible sample, median", "turn", (*_TO_SOUND, "p50"), ("n",), "ms", at_most=500
     ),
-    Figure("the same, 90th percentile", "turn", (*_TO_SOUND, "p90"), ("n",), "ms", at_most=650),
-    Figure(
-        "of it after the turn is confirmed, median",
-        "turn",
-        ("timmy", "after_confirmation_ms", "p50"),
-        ("n",),
-        "ms",
-        at_most=100,
+    Figure("the same, 90th percentile", "turn", (*_TO_SOUND, "p90"), ("n",), "ms"),
+    *(
+        Figure(
+            f"of it after the turn is confirmed, {name}",
+            "turn",
+            ("timmy", "after_confirmation_ms", quantile),
+            ("n",),
+            "ms",
+            at_most=limit,
+        )
+        for quantile, name, limit in (("p50", "median", 100), ("p90", "90th percentile", 300))
     ),
     Figure(
         "turns with the whole unchanging start of the prompt cached",
@@ -144,6 +147,23 @@ FIGURES = (
         at_least=12,
         by=("request", "p50_us"),
         digits=1,
+    ),
+    Figure(
+        "word errors of the short context, more than with 30 s",
+        "stt",
+        ("more_word_errors_points", "points"),
+        ("clips",),
+        "points",
+        at_most=0.3,
+        digits=2,
+    ),
+    Figure(
+        "clips of noise and silence with words in them",
+        "stt",
+        ("invented", "with_words"),
+        ("invented", "clips"),
+        "",
+        at_most=0,
     ),
     Figure("listening in silence, of one core", "idle", ("all", "core_percent"), ("n",), "%", at_most=2, digits=1),
     Figure("memory of all daemons", "idle", ("all", "rss_bytes"), ("n",), "MB", at_most=1200, scale=1e-6),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tools.bench.comparison import spread
 from tools.bench.stacks import Outcome
 
 TECHNIQUES: Mapping[str, Mapping[str, str]] = {
@@ -31,7 +31,7 @@ def insights(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     whole = [0 < report.stable_tokens <= report.cached_tokens + TAIL_TOKENS for report in reports]
     totals = [report.first_audio_ms for report in reports if report.first_audio_ms is not None]
     return {
-        "after_confirmation_ms": {"p50": statistics.median(after)} if after else None,
+        "after_confirmation_ms": spread(after) if after else None,
         "start_of_prompt_cached": {"turns": sum(whole), "of": len(whole)},
         "first_turn_ms": totals[0] if totals else None,
     }

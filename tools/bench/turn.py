@@ -156,7 +156,8 @@ def _print_ours(figures: Mapping[str, Any]) -> None:
 
 def _print_insights(found: Mapping[str, Any]) -> None:
     if found["after_confirmation_ms"]:
-        click.echo(f"after the end of the turn was confirmed: {found['after_confirmation_ms']['p50']:.0f} ms (median)")
+        after = found["after_confirmation_ms"]
+        click.echo(f"after the end of the turn was confirmed: {after['p50']:.0f} ms (median), {after['p90']:.0f} (p90)")
     cached = found["start_of_prompt_cached"]
     click.echo(f"the whole unchanging start of the prompt was cached in {cached['turns']} of {cached['of']} turns")
 
