@@ -72,6 +72,14 @@ FIGURES = (
         for quantile, name, limit in (("p50", "median", 100), ("p90", "90th percentile", 300))
     ),
     Figure(
+        "final transcript after the candidate, median",
+        "turn",
+        ("timmy", "transcript_after_candidate_ms", "p50"),
+        ("timmy", "transcript_after_candidate_ms", "n"),
+        "ms",
+        at_most=120,
+    ),
+    Figure(
         "turns with the whole unchanging start of the prompt cached",
         "turn",
         ("timmy", "start_of_prompt_cached", "turns"),

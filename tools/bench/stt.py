@@ -210,9 +210,9 @@ def prompts(folder: Path, texts: str, most: int) -> list[Clip]:
     from daemons.engines.recording import read_recording
 
     found: Mapping[str, str] = dict(re.findall(r"^([\w/-]+): *(.+)$", texts, re.MULTILINE))
-    paths = [folder / f"{name}.g722" for name, text in sorted(found.items()) if _sentence(text)]
+    paths = {folder / f"{name}.g722": text for name, text in sorted(found.items()) if _sentence(text)}
     open_ = [path for path in paths if path.is_file() and zlib.crc32(path.name.encode()) % 2 == 0]
-    clips = [Clip(found[path.stem], read_recording(path)) for path in _evenly(open_, most)]
+    clips = [Clip(paths[path], read_recording(path)) for path in _evenly(open_, most)]
     return [clip for clip in clips if len(clip.pcm) < LONGEST_S * STT_RATE * 2]
 
 

@@ -21,6 +21,7 @@ from tools.bench.old import END_SILENCE_MS, PAUSE_WAIT_MS
 from tools.bench.questions import Spoken, memories, persona, questions, speak
 from tools.bench.stacks import STACKS, Outcome
 from tools.bench.techniques import TECHNIQUES, insights
+from tools.latency.reading import Losses, read_turns, trace_folder
 from tools.recorded import TurnResult
 from tools.show import json_option, print_json, print_table
 
@@ -76,6 +77,7 @@ def turn(names: list[str], left_out: tuple[str, ...], rounds: int, as_json: bool
         if OURS in names:
             stack.enter_context(running())
         outcomes, engines = asyncio.run(_measure(names, spoken, rounds))
+        traced = list(read_turns(trace_folder(None), Losses())) if OURS in names else []
     figures = {
         "stacks": {name: figures_of(name, outcomes[name], asked) | {"engines": engines[name]} for name in names},
         "ratios": ratios(outcomes),
@@ -88,7 +90,7 @@ def turn(names: list[str], left_out: tuple[str, ...], rounds: int, as_json: bool
         "without": list(left_out),
     }
     if OURS in names:
-        figures |= {"timmy": insights(outcomes[OURS])}
+        figures |= {"timmy": insights(outcomes[OURS], traced)}
     if names == [OURS]:
         figures |= summary([outcome.turn for outcome in outcomes[OURS] if outcome.turn])
     if as_json:
@@ -158,6 +160,9 @@ def _print_insights(found: Mapping[str, Any]) -> None:
     if found["after_confirmation_ms"]:
         after = found["after_confirmation_ms"]
         click.echo(f"after the end of the turn was confirmed: {after['p50']:.0f} ms (median), {after['p90']:.0f} (p90)")
+    if found["transcript_after_candidate_ms"]:
+        wait = found["transcript_after_candidate_ms"]
+        click.echo(f"the words came after the candidate: {wait['p50']:.0f} ms (median), {wait['p90']:.0f} (p90)")
     cached = found["start_of_prompt_cached"]
     click.echo(f"the whole unchanging start of the prompt was cached in {cached['turns']} of {cached['of']} turns")
 
