@@ -39,6 +39,7 @@ check: $(TESTABLE) models
 	$(BIN)/python -m coverage report --include='daemons/*/core.py,ipc/codec.py,ipc/messages.py,ipc/session.py' --fail-under=100
 
 bench: $(TESTABLE) models
+	@tools/system-packages bench
 	@$(BIN)/python -m tools.bench.record
 
 # A virtual environment is made once and brought up to date when what it is made of changes.

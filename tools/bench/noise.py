@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Samples = NDArray[np.float64]
     Random = np.random.Generator
 
-SECONDS = 4
+SECONDS = 3
 LENGTH = SECONDS * STT_RATE
 LEVELS_DB = (-50, -38, -28, -20, -12)
 """Of the loudest sample, below full scale: from hardly audible to close by."""

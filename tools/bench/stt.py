@@ -54,7 +54,7 @@ class Clip:
 
 @click.command()
 @click.option(
-    "--clips", default=40, show_default=True, type=click.IntRange(2, 1000), help="At most so many recordings."
+    "--clips", default=100, show_default=True, type=click.IntRange(2, 1000), help="At most so many recordings."
 )
 @click.option(
     "--noises", default=100, show_default=True, type=click.IntRange(0, 1000), help="Clips in which nobody speaks."
