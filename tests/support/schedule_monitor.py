@@ -57,7 +57,7 @@ def _outcomes(record: Record) -> Iterator[str]:
 def _sound(record: Record) -> Iterator[str]:
     for sound in record.sounds:
         turn, revision, _ = sound.work
-        allowed = [event for event in record.events if _lets_sound(event, turn, revision)]
+        allowed = [event for event in record.events if _lets_sound(record, event, turn, revision)]
         if not any(event.t_ns <= sound.from_ns for event in allowed):
             yield f"{_ms(sound.from_ns)}: revision {revision} sounds before its turn is over"
         for event in record.events:
@@ -65,11 +65,13 @@ def _sound(record: Record) -> Iterator[str]:
                 yield f"{_at(event)}: revision {revision} sounds on until {_ms(sound.to_ns)} after it was revoked"
 
 
-def _lets_sound(event: Event, turn: bytes, revision: int) -> bool:
+def _lets_sound(record: Record, event: Event, turn: bytes, revision: int) -> bool:
     if event.kind == "final":
         return bool(event.data[:2] == (turn, revision))
-    # Nobody will confirm what a dead stt had begun; and what was typed needs no end of a silence.
-    return event.kind == "lost" or (event.kind in ("typed", "dropped") and event.data[0] == turn)
+    if event.kind == "lost":  # nobody will confirm what had begun by then
+        kinds = ("started", "resumed")
+        return any(e.data[0] == turn and e.t_ns <= event.t_ns for e in record.events if e.kind in kinds)
+    return event.kind in ("typed", "dropped") and bool(event.data[0] == turn)
 
 
 def _revokes(record: Record, event: Event, sound: Sound) -> bool:
@@ -115,7 +117,7 @@ def _words(record: Record) -> Iterator[str]:
             yield f"{_at(event)}: {text!r} has lost words of {' '.join(latest[turn])!r}"
         latest[turn] = words
         lost = [word for word in words if word not in answered]
-        if lost and not unwanted and not _into_an_answer(record, event):
+        if lost and turn not in unwanted and not _into_an_answer(record, event):
             yield f"{_at(event)}: {' '.join(lost)} never got an outcome"
     told = {word for event in record.of("final") for word in event.data[2].split()}
     for word in record.words:
