@@ -27,7 +27,7 @@ SETTLE_S = 5.0
 def idle(seconds: float, as_json: bool) -> None:
     """Listen to silence; report processor time and memory of each daemon with its children.
 
-    Silence comes in as 20 ms frames over the wire, where it costs more than from a sound card.
+    Silence comes in as 20 ms frames over the wire; a sound card costs stt less, and all daemons together more.
 
     \b
     timmy bench idle --seconds 60
