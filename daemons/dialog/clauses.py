@@ -89,11 +89,12 @@ class ClauseCutter:
 
     def _at_pause(self) -> int | None:
         """Behind the first pause that ends the clause."""
-        ends = [match.end() for match in _HARD.finditer(self._text) if not self._abbreviates(match.start())][:1]
+        hard = (match.end() for match in _HARD.finditer(self._text) if not self._abbreviates(match.start()))
+        ends = [*islice(hard, 1)]
         if self._cuts < len(PAUSE_MIN_WORDS):
             least = PAUSE_MIN_WORDS[self._cuts]
-            soft = (match for match in _SOFT.finditer(self._text) if self._words_before(match.start(), least))
-            ends += [match.end() for match in islice(soft, 1)]
+            soft = (match.end() for match in _SOFT.finditer(self._text) if self._words_before(match.start(), least))
+            ends += islice(soft, 1)
         return min(ends, default=None)
 
     def _words_before(self, at: int, least: int) -> bool:

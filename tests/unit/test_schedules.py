@@ -12,8 +12,8 @@ from daemons.dialog.core import Conversation
 from daemons.dialog.effects import CancelWork, Effect, Report, SpeakClause, Store
 from daemons.dialog.prompt import Prompter
 from ipc.messages import TurnCandidate
-from tests.support.schedule_monitor import faults, kinds
-from tests.support.schedules import World
+from tests.support.schedules.monitor import faults, kinds
+from tests.support.schedules.world import World
 
 COUNT = int(os.environ.get("SCHEDULES", "2000"))
 TRIES = 60
@@ -69,20 +69,23 @@ class Hasty(Conversation):
 
 
 FAULTS = {
-    "a revoke that silences nobody": altered(lambda effect: [] if isinstance(effect, CancelWork) else [effect]),
-    "two outcomes": altered(lambda effect: [effect, effect] if isinstance(effect, Report) else [effect]),
-    "stored twice": altered(lambda effect: [effect, effect] if isinstance(effect, Store) else [effect]),
-    "nothing is held": altered(
+    "after it was revoked": altered(lambda effect: [] if isinstance(effect, CancelWork) else [effect]),
+    "a second outcome of one turn": altered(
+        lambda effect: [effect, effect] if isinstance(effect, Report) else [effect]
+    ),
+    "stored 2 times": altered(lambda effect: [effect, effect] if isinstance(effect, Store) else [effect]),
+    "sounds before its turn is over": altered(
         lambda effect: [SpeakClause(effect.work, effect.text)] if isinstance(effect, SpeakClause) else [effect]
     ),
-    "forgotten words": Forgetful,
-    "no waiting for the end": Hasty,
+    "never got an outcome": Forgetful,
+    "sounds before": Hasty,
 }
+"""What the monitor must say of each."""
 
 
-@pytest.mark.parametrize("make", FAULTS.values(), ids=FAULTS)
-def test_a_planted_fault_is_seen(make: Callable[[str, Prompter], Conversation]) -> None:
-    assert any(faults(World(seed, make).run()) for seed in range(TRIES))
+@pytest.mark.parametrize(("said", "make"), FAULTS.items(), ids=FAULTS)
+def test_a_planted_fault_is_seen_for_what_it_is(said: str, make: Callable[[str, Prompter], Conversation]) -> None:
+    assert any(said in fault for seed in range(TRIES) for fault in faults(World(seed, make).run()))
 
 
 def test_a_schedule_is_the_same_every_time() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from daemons.dialog.turn import Phase
-from tests.support.schedules import MS, Event, Record, Sound
+from tests.support.schedules.record import MS, Event, Record, Sound, ms
 
 SILENT_NS = 50 * MS
 """So soon after a revoke there must be silence."""
@@ -59,10 +59,10 @@ def _sound(record: Record) -> Iterator[str]:
         turn, revision, _ = sound.work
         allowed = [event for event in record.events if _lets_sound(record, event, turn, revision)]
         if not any(event.t_ns <= sound.from_ns for event in allowed):
-            yield f"{_ms(sound.from_ns)}: revision {revision} sounds before its turn is over"
+            yield f"{ms(sound.from_ns)}: revision {revision} sounds before its turn is over"
         for event in record.events:
             if _revokes(record, event, sound) and sound.to_ns > event.t_ns + SILENT_NS:
-                yield f"{_at(event)}: revision {revision} sounds on until {_ms(sound.to_ns)} after it was revoked"
+                yield f"{_at(event)}: revision {revision} sounds on until {ms(sound.to_ns)} after it was revoked"
 
 
 def _lets_sound(record: Record, event: Event, turn: bytes, revision: int) -> bool:
@@ -139,8 +139,4 @@ def _within(part: list[str], whole: list[str]) -> bool:
 
 
 def _at(event: Event) -> str:
-    return f"{_ms(event.t_ns)} {event.kind}"
-
-
-def _ms(t_ns: int) -> int:
-    return t_ns // MS - 1_000_000
+    return f"{ms(event.t_ns)} {event.kind}"
