@@ -17,7 +17,7 @@ from ipc import codec, limits
 from ipc.channel import Channel, Transmit
 from ipc.codec import Message
 from ipc.deadlines import Deadlines
-from ipc.endpoints import runtime_dir
+from ipc.endpoints import daemons_dir
 from ipc.errors import (
     CallCancelled,
     CallError,
@@ -96,7 +96,7 @@ class Client:
         self.daemon = daemon
         self.peer: Welcome | None = None
         self._name = name
-        self._transport = transport or ZmqClientTransport(daemon, folder or runtime_dir())
+        self._transport = transport or ZmqClientTransport(daemon, folder or daemons_dir())
         self._marks = marks
         self._session = Session(Side.CLIENT)
         self._streams: dict[Exchange, Stream] = {}
@@ -146,7 +146,10 @@ class Client:
     async def wait_connected(self, timeout_s: float = limits.CONNECT_TIMEOUT_S) -> None:
         """Raises PeerGone when the daemon does not answer in time."""
         try:
-            await asyncio.wait_for(self._ready.wait(), timeout_s)
+            async with asyncio.timeout(
+                timeout_s
+            ):  # wait_for of Python 3.11 swallows a cancel in the moment it is ready
+                await self._ready.wait()
         except TimeoutError:
             raise PeerGone(
                 f"{self.daemon} does not answer at {self._transport.where}: is it running? (timmy up)"

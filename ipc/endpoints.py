@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pwd
+import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ipc.errors import EndpointError
 from ipc.limits import UNIX_PATH_MAX_BYTES
 
 DAEMONS = ("stt", "dialog", "llm", "memory", "tts")
+
+SYSTEM_RUNTIME = Path("/run/timmy")
+"""Where the daemons are that systemd runs for the whole machine."""
 
 
 def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -21,6 +26,19 @@ def runtime_dir(environ: Mapping[str, str] = os.environ) -> Path:
     if base := environ.get("XDG_RUNTIME_DIR"):
         return Path(base) / "timmy"
     return Path(f"/tmp/timmy-{os.getuid()}")
+
+
+def daemons_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where a caller finds the daemons: as `runtime_dir`, unless none of this user's own has a socket there and the
+    machine's service has."""
+    own = runtime_dir(environ)
+    if environ.get("TIMMY_RUNTIME") or _has_sockets(own) or not _has_sockets(SYSTEM_RUNTIME):
+        return own
+    return SYSTEM_RUNTIME
+
+
+def _has_sockets(folder: Path) -> bool:
+    return os.access(folder, os.X_OK) and any(socket_path(daemon, folder).exists() for daemon in DAEMONS)
 
 
 def socket_path(daemon: str, folder: Path | None = None) -> Path:
@@ -60,6 +78,39 @@ def claim_folder(folder: Path) -> Path:
     if info.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise EndpointError(f"socket folder {folder} is open to others: chmod 700 {folder}")
     return folder
+
+
+def members(folder: Path) -> Callable[[int], bool]:
+    """Who beside the owner may use the sockets in a folder: root's folder that is open to a group (0750) is for the
+    users of that group, any other for nobody. What it gives says of a uid whether it is one of them."""
+    info = folder.stat()
+    group = info.st_gid if info.st_uid == 0 and info.st_mode & stat.S_IXGRP and info.st_gid else None
+    return lambda uid: group is not None and group in groups_of(uid)
+
+
+def groups_of(uid: int) -> list[int]:
+    """The groups a user is in, as the system's files say now; none for one it does not know."""
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return []
+    return os.getgrouplist(user.pw_name, user.pw_gid)
+
+
+def nobody_listens(paths: Iterable[Path]) -> None:
+    """Raises EndpointError when a socket is held by somebody: a `bind` would steal it."""
+    for path in paths:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as caller:
+            try:
+                caller.connect(str(path))
+            except BlockingIOError:  # its queue is full
+                pass
+            except OSError:
+                continue
+            raise EndpointError(
+                f"{path} is held by systemd, which starts the daemon when it is called: `timmy status` shows it, "
+                "systemctl --user stop timmy.target timmy-*.socket ends it"
+            )
 
 
 class Lock:

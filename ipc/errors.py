@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from ipc.text import printable
+
 EXIT_OK = 0
 EXIT_USAGE = 2
 EXIT_NO_INPUT = 66
@@ -63,6 +65,10 @@ class TimmyError(Exception):
     """
 
     exit_status = EXIT_SOFTWARE
+
+    def __str__(self) -> str:
+        """What an engine, a model or a peer has said may be part of it."""
+        return printable(super().__str__())
 
 
 class ProtocolError(TimmyError):

@@ -53,6 +53,9 @@ CREDIT_EVENTS = 256
 CREDIT_MAX = 4096
 """No receiver may grant more than this in all; a sum above it is an attack or a bug."""
 
+REST_MAX_MS = 2000
+"""A model that stands still for longer would seem to hang."""
+
 OPEN_REQUESTS_PER_PEER = 64
 """dialog, the busiest peer, has fewer than ten open; beyond 64 the answer is `over_quota`."""
 
@@ -61,6 +64,24 @@ REMEMBERED_RIDS = 1024
 
 PEERS_MAX = 256
 """Peers a daemon keeps an account of."""
+
+RECORDERS_MAX = 4
+"""Recordings of one daemon at a time: each keeps what its reader has not read yet."""
+
+RECORD_BACKLOG_MAX_BYTES = 8 * 1024 * 1024
+"""A minute of sound both ways: a reader further behind loses its recording, and the daemon waits for nobody."""
+
+OBSERVATION_BACKLOG_MAX = 500
+"""Headers that wait for an observer before the next ones are lost to it: of the largest 33 MB."""
+
+SUBSCRIPTION_MAX_BYTES = 256
+"""A topic is a daemon's name and a type; a handshake is far below. An observer that says more is cut off."""
+
+SUBSCRIPTIONS_MAX = 1024
+"""Subscriptions in force, and words of observers in a second: beyond that all observers are cut off for a moment."""
+
+REOPEN_S = 0.2
+"""How long that moment is, so that an observer without measure does not keep a daemon busy."""
 
 PING_INTERVAL_S = 0.5
 """Application ping while requests are open. ZMTP heartbeats prove the process, this proves the loop."""

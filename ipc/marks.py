@@ -18,6 +18,7 @@ import threading
 import time
 import zlib
 from collections import deque
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -146,10 +147,15 @@ class Marker:
 NO_MARKS = Marker()
 
 
-class Marks(Marker):
-    """Keeps the marks of one daemon. Never raises and never waits: what cannot be kept is counted as lost."""
+Told = Callable[[Sequence[Mark], Sequence[Note]], None]
 
-    def __init__(self, daemon: str, directory: Path) -> None:
+
+class Marks(Marker):
+    """Keeps the marks of one daemon. Never raises and never waits: what cannot be kept is counted as lost. `told`
+    gets them, too, in the thread that writes them."""
+
+    def __init__(self, daemon: str, directory: Path, told: Told | None = None) -> None:
+        self._told = told
         self._ring: deque[tuple[bytes, int, int, int]] = deque()
         self._notes: deque[Note] = deque()
         self._room = RING_MARKS
@@ -189,12 +195,17 @@ class Marks(Marker):
             with self._lost_lock:
                 lost, self._lost = self._lost, 0
             notes = [self._notes.popleft() for _ in range(min(len(self._notes), _BLOCK_NOTES))]
-            packed = []
+            packed, good = [], []
             for _ in range(min(len(self._ring), _BLOCK_MARKS)):
+                mark = self._ring.popleft()
                 try:
-                    packed.append(MARK.pack(*self._ring.popleft()))
+                    packed.append(MARK.pack(*mark))
                 except struct.error:  # a number that no mark can carry
                     lost += 1
+                else:
+                    good.append(mark)
+            if self._told is not None:
+                self._told([Mark(rid, Stage(stage), t_ns, arg) for rid, stage, t_ns, arg in good], notes)
             words = msgspec.msgpack.encode(notes) if notes else b""
             if not self._file.write(COUNTS.pack(min(lost, 2**32 - 1), len(words)) + words + b"".join(packed)):
                 self._lose(lost + len(packed) + len(notes))

@@ -42,7 +42,7 @@ Nanos = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Millis = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Credit = Annotated[int, Meta(ge=1, le=limits.CREDIT_MAX)]
 
-FEATURES = ["credit", "epoch", "payload"]
+FEATURES = ["credit", "epoch", "payload", "record", "rest"]
 """What this code knows to do, for `hello` and `welcome`."""
 
 HOME: Conversation = "home"
@@ -131,6 +131,24 @@ class StatusReport(Result, frozen=True):
     rss_bytes: Count
     requests_open: Count
     last_error: Text
+
+
+class Record(Request, frozen=True):
+    """Asks for everything that comes to the daemon and leaves it, words and sound, in `passed` items until `end`. What
+    belongs to a `record` is left out."""
+
+    UPKEEP = True
+
+
+class Passed(Down, frozen=True):
+    """The payload is one frame of a message. `under_way`: a request that had come before the recording began."""
+
+    t_ns: Nanos  # when the message came or left
+    peer: Count  # number of the connection in the life of the daemon
+    caller: Name  # as its `hello` named it
+    incoming: bool  # from the caller to the daemon
+    more: bool  # the message's next frame follows
+    under_way: bool = False
 
 
 class Done(Result, frozen=True):
@@ -282,6 +300,12 @@ class Generate(Request, frozen=True):
     messages: Annotated[list[ChatMessage], Meta(max_length=limits.MESSAGES_MAX)]
     max_tokens: Annotated[int, Meta(ge=0, le=4096)]
     temperature: Annotated[float, Meta(ge=0, le=2)] = 0.0
+
+
+class Rest(Up, frozen=True):
+    """The model computes nothing for so long: another daemon needs the processor more. 0: it goes on."""
+
+    ms: Annotated[int, Meta(ge=0, le=limits.REST_MAX_MS)]
 
 
 class Token(Down, frozen=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 
 import zmq
 
@@ -31,9 +32,13 @@ def peer_uid(address: bytes) -> int | None:
 
 
 class Gatekeeper:
-    """The ZAP handler of one context. `answer` is called whenever its socket is readable."""
+    """The ZAP handler of one context. `answer` is called whenever its socket is readable. `member` says of other
+    uids whether they may come in."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], member: Callable[[int], bool] = lambda uid: False
+    ) -> None:
+        self._member = member
         self.socket = context.socket(zmq.ROUTER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.bind(ZAP_ENDPOINT)
@@ -45,7 +50,7 @@ class Gatekeeper:
             return []
         route, _, version, request_id, _, address = frames[:6]
         uid = peer_uid(address)
-        welcome = uid in self._allowed
+        welcome = uid in self._allowed or (uid is not None and self._member(uid))
         if not welcome:
             log.warning("refused a connection of uid %s: only %s may speak to this daemon", uid, sorted(self._allowed))
         verdict = [b"200", b"OK", str(uid).encode(), b""] if welcome else [b"400", b"not this user", b"", b""]

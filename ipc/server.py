@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,11 +30,13 @@ from ipc.messages import (
     Kind,
     Ping,
     Pong,
+    Record,
     Result,
     Status,
     StatusReport,
     Welcome,
 )
+from ipc.recorders import Passing, Recorders
 from ipc.session import Exchange, Session, Side
 from ipc.transport import ServerTransport
 
@@ -48,6 +51,9 @@ class Call(Channel):
     ) -> None:
         super().__init__(session, exchange, transmit, marks)
         self.body = body
+        self.before_cut: Callable[[], None] | None = None
+        """Called when the request is ended before its handler has ended it, and before the caller is told: for what
+        must be over by then. The handler's task is cancelled after it."""
         self.received_ns = time.monotonic_ns()
         self.mark(Stage.RECEIVED, self.received_ns)
 
@@ -71,6 +77,9 @@ Handler = Callable[[Call], Awaitable[Result] | Result]
 
 @dataclass(eq=False)
 class _Peer:
+    number: int
+    """Of the connection, in the life of the daemon."""
+    name: str = ""
     session: Session = field(default_factory=lambda: Session(Side.SERVER))
     calls: dict[Exchange, Call] = field(default_factory=dict)
     tasks: dict[Exchange, asyncio.Task[None]] = field(default_factory=dict)
@@ -97,10 +106,14 @@ class Server:
             Hello: self._hello,
             Ping: lambda _: Pong(t_ns=time.monotonic_ns()),
             Status: lambda _: self._status(),
+            Record: lambda call: self._recorders.record(call, self._under_way()),
             **handlers,
         }
         self._peers: dict[bytes, _Peer] = {}
+        self._connections = itertools.count(1)
+        self._recorders = Recorders(daemon)
         self._running: set[asyncio.Task[None]] = set()
+        self._published = 0
         self._stopping = False
 
     def start(self) -> None:
@@ -136,12 +149,12 @@ class Server:
         now_ns = time.monotonic_ns()
         peer = self._peers.get(route)
         if peer is None:
-            peer = self._peers[route] = _Peer()
+            peer = self._peers[route] = _Peer(next(self._connections))
             self._limit_peers(route)
         peer.last_seen_ns = now_ns
         try:
             message = codec.decode(frames)
-            self._observe(message.body, frames[0])
+            self._observe(peer, message, frames, incoming=True)
             if not peer.greeted and not isinstance(message.body, Hello):
                 self._not_greeted(message)
                 return
@@ -177,7 +190,7 @@ class Server:
 
     def _begin(self, route: bytes, peer: _Peer, exchange: Exchange, message: Message) -> None:
         def transmit(out: Message) -> bool:
-            return self._send(route, out)
+            return self._send(route, peer, out)
 
         marks = NO_MARKS if message.body.UPKEEP else self._marks
         call = Call(peer.session, exchange, transmit, message.body, marks)
@@ -191,6 +204,7 @@ class Server:
             self._finish(peer, exchange, Error(code=Code.BAD_REQUEST, detail=detail))
             return
         if isinstance(message.body, Hello):
+            peer.name = message.body.name
             peer.greeted = message.body.proto_min <= limits.PROTOCOL_VERSION <= message.body.proto_max
         try:
             outcome = handler(call)
@@ -264,8 +278,10 @@ class Server:
             call.finish(terminal)
 
     def _end(self, peer: _Peer, exchange: Exchange, terminal: Body) -> None:
-        """Ends a request that its handler has not ended: the terminal first, then the task."""
+        """Ends a request that its handler has not ended: what must be over first, the terminal, then the task."""
         task = peer.tasks.get(exchange)
+        if (call := peer.calls.get(exchange)) is not None and call.before_cut is not None:
+            call.before_cut()
         self._finish(peer, exchange, terminal)
         if task is not None:
             task.cancel()
@@ -277,7 +293,7 @@ class Server:
         if broken:
             self._end(peer, broken[0], terminal)
         elif len(error.rid) == limits.RID_BYTES:
-            self._send(route, Message(error.rid, 0, error.epoch, 0, terminal))
+            self._send(route, peer, Message(error.rid, 0, error.epoch, 0, terminal))
 
     def _sweep(self) -> None:
         """Drops peers that fell silent: they are gone, their requests with them. Time that this loop
@@ -303,15 +319,27 @@ class Server:
 
     # --- out ---
 
-    def _send(self, route: bytes, message: Message) -> bool:
+    def _send(self, route: bytes, peer: _Peer, message: Message) -> bool:
         """False: the peer left or does not read. It is dropped, never waited for."""
         frames = codec.encode(message)
-        self._observe(message.body, frames[0])
+        self._observe(peer, message, frames, incoming=False)
         if self._transport.send(route, frames):
             return True
         self._loop.call_soon(self._drop, route)
         return False
 
-    def _observe(self, body: Body, header: bytes) -> None:
+    def _observe(self, peer: _Peer, message: Message, frames: Sequence[bytes], *, incoming: bool) -> None:
         if self._transport.observers:
-            self._transport.publish(f"{self.daemon}.{body.type_name()}".encode(), [header])
+            self._published += 1
+            topic, number = f"{self.daemon}.{message.body.type_name()}", self._published
+            self._transport.publish(topic.encode(), [frames[0], number.to_bytes(8, "big")])
+        if self._recorders.active:
+            self._recorders.see(message.rid, Passing(peer.number, peer.name, incoming), frames)
+
+    def _under_way(self) -> Iterator[tuple[Passing, int, Message]]:
+        """The requests that are open, and when they came."""
+        for peer in self._peers.values():
+            for exchange, call in peer.calls.items():
+                if not call.body.UPKEEP:
+                    request = Message(exchange.rid, 0, exchange.epoch, exchange.left_ms(time.monotonic_ns()), call.body)
+                    yield Passing(peer.number, peer.name, incoming=True), call.received_ns, request

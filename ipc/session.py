@@ -81,6 +81,10 @@ class Exchange:
     def closed(self) -> bool:
         return self.state is State.CLOSED
 
+    def left_ms(self, now_ns: int) -> int:
+        """What `ttl_ms` would be now."""
+        return self.deadline_ns and max(1, (self.deadline_ns - now_ns) // 1_000_000)
+
 
 @dataclass(slots=True)
 class Session:

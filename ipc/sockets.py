@@ -21,24 +21,41 @@ Context = zmq.Context[Socket]
 _EVERY = {
     zmq.LINGER: 250,  # ms for last words at shutdown; the default waits for ever
     zmq.HANDSHAKE_IVL: 1000,  # a peer that connects and says nothing is dropped
-    zmq.HEARTBEAT_IVL: 1000,  # answered by the I/O thread: proves the process, not the loop
-    zmq.HEARTBEAT_TIMEOUT: 3000,
-    zmq.HEARTBEAT_TTL: 3000,
     zmq.MAXMSGSIZE: max(limits.HEADER_MAX_BYTES, limits.PAYLOAD_MAX_BYTES),  # per frame; parts are counted apart
     zmq.SNDHWM: 2000,  # never reached by a peer that obeys its credit
     zmq.RCVHWM: 2000,
 }
+# Never where what has come may fill its queue and the peer may go or fall silent meanwhile: libzmq 4.3.5 then aborts
+# (`_io_error` and `_input_stopped` in stream_engine_base.cpp).
+_BEATS = {
+    zmq.HEARTBEAT_IVL: 1000,  # answered by the I/O thread: proves the process, not the loop
+    zmq.HEARTBEAT_TIMEOUT: 3000,
+    zmq.HEARTBEAT_TTL: 3000,
+}
+_AGAIN = {
+    zmq.RECONNECT_IVL: 50,
+    zmq.RECONNECT_IVL_MAX: 250,  # a try costs microseconds; with longer pauses a restarted daemon is found late
+}
 _CLIENT = {
     zmq.IMMEDIATE: 1,  # queue nothing for a peer that is not there
-    zmq.RECONNECT_IVL: 50,
-    zmq.RECONNECT_IVL_MAX: 2000,
+    zmq.RCVHWM: 0,  # the credit that was granted is the limit; see _BEATS
+    **_BEATS,
+    **_AGAIN,
 }
 _SERVER = {
     zmq.ROUTER_MANDATORY: 1,  # a send to a peer that left is an error, not silence
     zmq.ZAP_ENFORCE_DOMAIN: 1,  # no handler, no connection
+    **_BEATS,
+}
+_OBSERVED = {
+    zmq.ZAP_ENFORCE_DOMAIN: 1,
+    zmq.LINGER: 0,
+    zmq.MAXMSGSIZE: limits.SUBSCRIPTION_MAX_BYTES,  # every byte of a topic costs fifty
+    zmq.SNDHWM: limits.OBSERVATION_BACKLOG_MAX,
+    zmq.RCVHWM: 16,  # libzmq takes in all that waits at once, and with more would not come to an end
 }
 _BATCH = 64
-"""Messages read before other callbacks of the loop get their turn."""
+"""Messages read before other callbacks of the loop get their turn; of one message, frames that count as a message."""
 
 # As plain numbers: what pyzmq has are enums, and each `|` or `&` of those costs as much as a send.
 _NOW = int(zmq.DONTWAIT)
@@ -53,19 +70,31 @@ def _new(context: Context, kind: int, options: dict[Any, int]) -> Socket:
     return socket
 
 
-def router(context: Context, path: Path) -> Socket:
-    """A bound ROUTER that lets in whom the context's Gatekeeper lets in."""
-    socket = _new(context, zmq.ROUTER, _SERVER)
+def router(context: Context, path: Path, fd: int | None = None) -> Socket:
+    """A bound ROUTER that lets in whom the context's Gatekeeper lets in. `fd`: the listening socket, where somebody
+    else has bound it to `path` and keeps it."""
+    return _bound(_new(context, zmq.ROUTER, _SERVER), path, fd)
+
+
+def publisher(context: Context, path: Path, fd: int | None = None) -> Socket:
+    """A bound XPUB for lossy observation; slow readers lose, the daemon does not wait. `fd` as for `router`."""
+    return _bound(_new(context, zmq.XPUB, _OBSERVED), path, fd)
+
+
+def _bound(socket: Socket, path: Path, fd: int | None) -> Socket:
     socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+    if fd is not None:
+        socket.setsockopt(zmq.USE_FD, fd)
     socket.bind(f"ipc://{path}")
     return socket
 
 
-def publisher(context: Context, path: Path) -> Socket:
-    """A bound XPUB for lossy observation; slow readers lose, the daemon does not wait."""
-    socket = _new(context, zmq.XPUB, {zmq.ZAP_ENFORCE_DOMAIN: 1, zmq.LINGER: 0})
-    socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
-    socket.bind(f"ipc://{path}")
+def subscriber(context: Context, path: Path) -> Socket:
+    """A SUB that gets all that a daemon publishes. What it does not read in time the daemon drops. See _BEATS why it
+    has none."""
+    socket = _new(context, zmq.SUB, {**_AGAIN, zmq.LINGER: 0})
+    socket.setsockopt(zmq.SUBSCRIBE, b"")
+    socket.connect(f"ipc://{path}")
     return socket
 
 
@@ -74,16 +103,17 @@ def dealer(context: Context) -> Socket:
     return _new(context, zmq.DEALER, _CLIENT)
 
 
-def receive_bounded(socket: Socket, frames_max: int) -> list[bytes]:
-    """The next message, at most `frames_max` + 1 frames of it kept: a multipart of any size costs no memory.
-    Raises zmq.Again when there is none."""
-    part = socket.recv(_NOW, copy=False)
-    frames = [part.bytes]
-    while part.more:
+def receive_bounded(socket: Socket, frames: list[bytes], frames_max: int) -> bool:
+    """Adds the next frames of a message to `frames`, which are at most `frames_max` + 1 in the end: a message of any
+    number costs no memory. False: it has more of them, and others want their turn. Raises zmq.Again when there is
+    nothing."""
+    for _ in range(_BATCH):
         part = socket.recv(_NOW, copy=False)
         if len(frames) <= frames_max:
             frames.append(part.bytes)
-    return frames
+        if not part.more:
+            return True
+    return False
 
 
 def send_now(socket: Socket, frames: Sequence[bytes]) -> bool:
@@ -108,6 +138,7 @@ class Reader:
         self._socket = socket
         self._on_message = on_message
         self._frames_max = frames_max
+        self._frames: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._fd = int(socket.getsockopt(zmq.FD))
         self._scheduled: asyncio.Handle | None = None
@@ -137,15 +168,17 @@ class Reader:
         self.sent()
 
     def _take(self) -> bool:
-        """Deals with one message; whether another waits."""
+        """Deals with one message, or a part of it; whether more waits."""
         try:
-            frames = receive_bounded(self._socket, self._frames_max)
+            whole = receive_bounded(self._socket, self._frames, self._frames_max)
         except zmq.Again:
             return False
-        try:
-            self._on_message(frames)
-        except Exception:
-            log.exception("a message could not be dealt with")
+        if whole:
+            frames, self._frames = self._frames, []
+            try:
+                self._on_message(frames)
+            except Exception:
+                log.exception("a message could not be dealt with")
         return not self._socket.closed and self._readable()
 
     def close(self) -> None:

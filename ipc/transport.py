@@ -6,7 +6,11 @@ never raise: False means that the peer is not there or does not read.
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -14,10 +18,13 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ipc import limits
-from ipc.endpoints import Lock, claim_folder, observer_path, socket_path
+from ipc.activation import Passed
+from ipc.endpoints import Lock, claim_folder, members, nobody_listens, observer_path, socket_path
 from ipc.errors import EndpointError
 from ipc.security import Gatekeeper
-from ipc.sockets import Context, Reader, dealer, publisher, router, send_now
+from ipc.sockets import Context, Reader, dealer, publisher, router, send_now, subscriber
+
+log = logging.getLogger(__name__)
 
 Frames = Sequence[bytes]
 OnPeerFrames = Callable[[bytes, list[bytes]], None]
@@ -25,8 +32,9 @@ OnFrames = Callable[[list[bytes]], None]
 
 
 class ServerTransport(Protocol):
-    observers: int
-    """How many subscriptions there are to what is published."""
+    @property
+    def observers(self) -> int:
+        """How many subscriptions there are to what is published."""
 
     def start(self, on_frames: OnPeerFrames) -> None: ...
     def send(self, peer: bytes, frames: Frames) -> bool: ...
@@ -44,42 +52,37 @@ class ClientTransport(Protocol):
 
 
 class ZmqServerTransport:
-    """ROUTER and XPUB of one daemon, in a folder that is checked and under a lock."""
+    """ROUTER and XPUB of one daemon, in a folder that is checked. Sockets that were `passed` belong to who passed
+    them: they stay when this closes. Otherwise it binds its own, under a lock."""
 
-    def __init__(self, daemon: str, folder: Path) -> None:
+    def __init__(self, daemon: str, folder: Path, passed: Passed | None = None) -> None:
         """Raises EndpointError: path too long, folder not ours, daemon running already."""
-        self.observers = 0
         self._paths = (socket_path(daemon, folder), observer_path(daemon, folder))
         claim_folder(folder)
-        self._lock = Lock(folder / f"{daemon}.lock")
+        self._lock = None if passed else Lock(folder / f"{daemon}.lock")
+        if self._lock is not None:
+            self._steal_nothing()
         self._context: Context = zmq.Context()
-        self._gate = Gatekeeper(self._context)
+        self._gate = Gatekeeper(self._context, members(folder))
         try:
-            self._router = router(self._context, self._paths[0])
-            self._publisher = publisher(self._context, self._paths[1])
+            self._router = router(self._context, self._paths[0], passed and passed.requests)
+            self._observation = _Observation(self._paths[1], passed and passed.observers, members(folder))
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
-            self._lock.release()
+            self._release()
             raise EndpointError(f"sockets of {daemon} in {folder}: {error.strerror}; set TIMMY_RUNTIME") from None
 
     def start(self, on_frames: OnPeerFrames) -> None:
         def arrived(frames: list[bytes]) -> None:
             on_frames(frames[0], frames[1:])
 
-        self._gate_reader = Reader(self._gate.socket, self._judge, frames_max=16)
+        self._gate_reader = _guard(self._gate)
         self._reader = Reader(self._router, arrived, limits.FRAMES_MAX + 1)
-        self._subscriptions = Reader(self._publisher, self._subscribed, frames_max=1)
+        self._observation.start()
 
-    def _judge(self, frames: list[bytes]) -> None:
-        if reply := self._gate.answer(frames):
-            self._gate.socket.send_multipart(reply)
-            self._gate_reader.sent()
-
-    def _subscribed(self, frames: list[bytes]) -> None:
-        if frames[0][:1] == b"\x01":
-            self.observers += 1
-        elif frames[0][:1] == b"\x00":
-            self.observers = max(0, self.observers - 1)
+    @property
+    def observers(self) -> int:
+        return self._observation.subscriptions
 
     def send(self, peer: bytes, frames: Frames) -> bool:
         left = send_now(self._router, [peer, *frames])
@@ -88,18 +91,134 @@ class ZmqServerTransport:
         return left
 
     def publish(self, topic: bytes, frames: Frames) -> None:
-        send_now(self._publisher, [topic, *frames])
-        self._subscriptions.sent()
+        self._observation.publish([topic, *frames])
 
     def close(self) -> None:
-        for reader in (self._gate_reader, self._reader, self._subscriptions):
+        self._observation.close()
+        for reader in (self._gate_reader, self._reader):
             reader.close()
-        for socket in (self._router, self._publisher, self._gate.socket):
+        for socket in (self._router, self._gate.socket):
             socket.close()
         self._context.term()
-        for path in self._paths:
-            path.unlink(missing_ok=True)
-        self._lock.release()
+        if self._lock is not None:
+            for path in self._paths:
+                path.unlink(missing_ok=True)
+        self._release()
+
+    def _steal_nothing(self) -> None:
+        try:
+            nobody_listens(self._paths)
+        except EndpointError:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+
+def _guard(gate: Gatekeeper) -> Reader:
+    """Has the loop answer what libzmq asks about new connections."""
+
+    def judge(frames: list[bytes]) -> None:
+        if reply := gate.answer(frames):
+            gate.socket.send_multipart(reply)
+            reader.sent()
+
+    reader = Reader(gate.socket, judge, frames_max=16)
+    return reader
+
+
+class _Observation:
+    """The XPUB of one daemon. It has a context of its own, so that it can be closed and opened anew: nothing else makes
+    libzmq forget what an observer without measure has subscribed to. Those with measure connect again by themselves."""
+
+    def __init__(self, path: Path, fd: int | None, member: Callable[[int], bool]) -> None:
+        """`fd`: the listening socket that somebody else has bound; it stays open. Raises zmq.ZMQError."""
+        self._path, self._fd, self._member = path, fd, member
+        self._open()
+
+    def _open(self) -> None:
+        self.subscriptions = 0
+        self._heard_in_second = 0
+        self._second = 0.0
+        self._reopening: asyncio.TimerHandle | None = None
+        self._context: Context = zmq.Context()
+        self._gate = Gatekeeper(self._context, self._member)
+        try:
+            # libzmq closes what it is given, and this may be opened again.
+            fd = None if self._fd is None else os.dup(self._fd)
+            self._socket = publisher(self._context, self._path, fd)
+        except zmq.ZMQError:
+            self._context.destroy(linger=0)
+            raise
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._readers = [_guard(self._gate), Reader(self._socket, self._heard, frames_max=1)]
+
+    def publish(self, frames: Frames) -> None:
+        if not self._socket.closed:
+            send_now(self._socket, frames)
+            self._readers[-1].sent()
+
+    def _heard(self, frames: list[bytes]) -> None:
+        if frames[0][:1] == b"\x01":
+            self.subscriptions += 1
+        elif frames[0][:1] == b"\x00":
+            self.subscriptions = max(0, self.subscriptions - 1)
+        if (now := self._loop.time()) > self._second + 1:
+            self._second, self._heard_in_second = now, 0
+        self._heard_in_second += 1
+        if max(self.subscriptions, self._heard_in_second) > limits.SUBSCRIPTIONS_MAX:
+            log.warning("observers sent over %d subscriptions: all are cut off", limits.SUBSCRIPTIONS_MAX)
+            self.close()
+            self._reopening = self._loop.call_later(limits.REOPEN_S, self._reopen)
+
+    def _reopen(self) -> None:
+        try:
+            self._open()
+        except zmq.ZMQError as error:
+            log.error("nobody can observe any more: %s", error)
+            return
+        self.start()
+
+    def close(self) -> None:
+        self.subscriptions = 0
+        if self._reopening is not None:
+            self._reopening.cancel()
+        if self._socket.closed:
+            return
+        for reader in self._readers:
+            reader.close()
+        self._socket.close()
+        self._gate.socket.close()
+        self._context.term()
+
+
+class ZmqObserverTransport:
+    """A SUB for each of some daemons, which may come and go."""
+
+    def __init__(self, daemons: Sequence[str], folder: Path) -> None:
+        """Raises EndpointError: path too long, folder not ours."""
+        self._paths = {daemon: observer_path(daemon, folder) for daemon in daemons}
+        claim_folder(folder)
+
+    def start(self, on_frames: Callable[[str, list[bytes]], None]) -> None:
+        """`on_frames` gets a daemon's name and what it published."""
+        self._context: Context = zmq.Context()
+        self._sockets = [subscriber(self._context, path) for path in self._paths.values()]
+        self._readers = [
+            Reader(socket, partial(on_frames, daemon), frames_max=3)
+            for daemon, socket in zip(self._paths, self._sockets, strict=True)
+        ]
+
+    def close(self) -> None:
+        for reader in self._readers:
+            reader.close()
+        for socket in self._sockets:
+            socket.close()
+        self._context.term()
 
 
 class ZmqClientTransport:

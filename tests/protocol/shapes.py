@@ -33,7 +33,7 @@ _NAMED = {
     r"\A(answered|failed|dropped|cancelled)\Z": {LEAST: "failed", USUAL: "answered", MOST: "cancelled"},
 }
 _RIDS = {LEAST: bytes(16), USUAL: bytes.fromhex("0199c0ffee007abc8def0123456789ab"), MOST: b"\xff" * 16}
-_WITH_PAYLOAD = frozenset({"audio", "sound"})
+_WITH_PAYLOAD = frozenset({"audio", "passed", "sound"})
 
 
 def fields(cls: type[msgspec.Struct]) -> tuple[shape.Field, ...]:
