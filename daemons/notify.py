@@ -5,8 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
+from collections.abc import Mapping
 
 log = logging.getLogger(__name__)
+
+WATCHDOG_SHARE = 3
+"""The watchdog is fed this often within its time, so that one late feeding does no harm."""
 
 
 def notify(state: str) -> None:
@@ -22,3 +27,15 @@ def notify(state: str) -> None:
             channel.sendall(state.encode())
     except OSError as error:
         log.warning("the supervisor cannot be told %r at %s: %s", state, path, error.strerror)
+
+
+def notify_reloading() -> None:
+    """The configuration is being read anew; READY=1 tells the end of it."""
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+
+def watchdog_period_s(environ: Mapping[str, str] = os.environ) -> float | None:
+    """How often this process has to say WATCHDOG=1 (sd_watchdog_enabled(3)); None: nobody waits for it."""
+    limit_us = environ.get("WATCHDOG_USEC", "")
+    meant = environ.get("WATCHDOG_PID") in (None, str(os.getpid()))
+    return int(limit_us) / 1e6 / WATCHDOG_SHARE if meant and limit_us.isdigit() and int(limit_us) else None

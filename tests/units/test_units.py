@@ -1,0 +1,104 @@
+"""The unit files as they would be installed: what systemd makes of them, and how closed they are. None is started."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from daemons.config import Config, Llm
+from ipc.endpoints import DAEMONS
+from tools.service.layout import InstallError, Layout, files, interpreter, layout
+
+SCORES = {"stt": 9, "tts": 9, "memory": 6, "dialog": 6, "llm": 12}
+"""The most that `systemd-analyze security` may find, in tenths."""
+
+SYSTEMD = 252
+"""The oldest one that is supported: what it does not know must not be in its files."""
+
+
+def stage(folder: Path, scope: str, settings: Config | None = None, version: int = SYSTEMD) -> dict[str, str]:
+    """The files, written into a folder for unit files; gives the environment in which systemd looks there first."""
+    where = layout(scope, folder / "prefix", {"HOME": str(folder)})
+    for path, text in files(where, version, Path(sys.executable), settings or Config()).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    runtime = folder / "run"
+    runtime.mkdir(exist_ok=True)
+    return os.environ | {"SYSTEMD_UNIT_PATH": f"{where.units}:", "XDG_RUNTIME_DIR": str(runtime)}
+
+
+def analyze(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", "--no-pager", *arguments], env=environ, capture_output=True, text=True, check=False
+    )
+
+
+def score(environ: dict[str, str], daemon: str, most: int) -> subprocess.CompletedProcess[str]:
+    return analyze(environ, "security", "--offline=true", f"--threshold={most}", f"timmy-{daemon}.service")
+
+
+@pytest.mark.parametrize("scope", ["system", "user"])
+def test_systemd_finds_nothing_wrong(tmp_path: Path, scope: str) -> None:
+    environ = stage(tmp_path, scope)
+    units = sorted(Path(environ["SYSTEMD_UNIT_PATH"].rstrip(":")).glob("timmy*.*"))
+    found = analyze(environ, f"--{scope}", "verify", *(str(unit) for unit in units if unit.is_file()))
+    ours = [line for line in found.stderr.splitlines() if "timmy" in line]
+    assert (found.returncode, ours) == (0, [])
+
+
+def test_what_is_wrong_would_be_found(tmp_path: Path) -> None:
+    environ = stage(tmp_path, "system")
+    unit = Path(environ["SYSTEMD_UNIT_PATH"].rstrip(":")) / "timmy-stt.service"
+    unit.write_text(unit.read_text("utf-8") + "PrivateTpm=yes\n", "utf-8")
+    assert "PrivateTpm" in analyze(environ, "--system", "verify", str(unit)).stderr
+
+
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_every_unit_is_closed(tmp_path: Path, daemon: str) -> None:
+    found = score(stage(tmp_path, "system"), daemon, SCORES[daemon])
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_an_open_unit_would_be_found(tmp_path: Path, daemon: str) -> None:
+    environ = stage(tmp_path, "system")
+    sandbox = Path(environ["SYSTEMD_UNIT_PATH"].rstrip(":")) / "timmy-.service.d" / "15-sandbox.conf"
+    sandbox.write_text(sandbox.read_text("utf-8").replace("CapabilityBoundingSet=\n", ""), "utf-8")
+    assert score(environ, daemon, SCORES[daemon]).returncode != 0
+
+
+def test_a_model_elsewhere_opens_one_address_and_no_model_elsewhere_none(tmp_path: Path) -> None:
+    remote = Config(llm=Llm(engine="ollama", ollama_url="http://192.0.2.7:11434"))
+    environ = stage(tmp_path, "system", remote)
+    server = Path(environ["SYSTEMD_UNIT_PATH"].rstrip(":")) / "timmy-llm.service.d" / "30-server.conf"
+    assert server.read_text("utf-8").splitlines()[-1] == "IPAddressAllow=192.0.2.7"
+    assert score(environ, "llm", 14).returncode == 0
+    environ = stage(tmp_path, "system", Config(llm=Llm(engine="openai", openai_url="http://192.0.2.8:8000/v1")))
+    assert server.read_text("utf-8").splitlines()[-1] == "IPAddressAllow=192.0.2.8"
+    environ = stage(tmp_path, "system", Config(llm=Llm(engine="llama")))
+    assert score(environ, "llm", 6).returncode == 0
+
+
+def test_an_old_systemd_gets_no_newer_keys(tmp_path: Path) -> None:
+    for version, newer in ((252, False), (253, True), (257, True)):
+        stage(tmp_path / str(version), "system", version=version)
+        assert bool(list((tmp_path / str(version)).rglob("20-notify-reload.conf"))) is newer
+
+
+def test_every_file_that_is_shipped_is_in_the_wheel(built: Path) -> None:
+    with zipfile.ZipFile(built) as wheel:
+        packed = {name.partition("/data/share/timmy/systemd/")[2] for name in wheel.namelist()}
+    root = Path(__file__).parent.parent.parent / "systemd"
+    assert {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} <= packed
+
+
+def test_a_program_that_the_sandbox_would_hide_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    where: Layout = layout("system", None)
+    monkeypatch.setattr(sys, "executable", "/home/kim/timmy/.venv/bin/python")
+    with pytest.raises(InstallError, match="a system service cannot see it: install the program into /opt/timmy"):
+        interpreter(where)
