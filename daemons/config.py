@@ -45,7 +45,7 @@ class Stt(_Table, frozen=True):
     threads: Threads = 2
     input: SoundDevice = "auto"
     vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
-    candidate_silence_ms: Milliseconds = 200
+    candidate_silence_ms: Milliseconds = 150
     endpointing: Endpointing = "quick"
     language: Language = "en"
 
@@ -62,10 +62,13 @@ class Dialog(_Table, frozen=True):
 
 
 class Llm(_Table, frozen=True):
-    engine: Literal["auto", "llama", "ollama"] = "auto"
+    engine: Literal["auto", "llama", "ollama", "openai"] = "auto"
     model: ModelId = "smollm2-135m"
     ollama_model: ModelId = "llama3.2:3b"
     ollama_url: HttpUrl = "http://127.0.0.1:11434"
+    openai_model: Annotated[str, Meta(max_length=512)] = ""
+    openai_url: HttpUrl = "http://127.0.0.1:8000/v1"
+    openai_key_file: Annotated[str, Meta(max_length=4096)] = ""
     device: Device = "auto"
     threads: Threads = 2
     context_tokens: Annotated[int, Meta(ge=512, le=131_072)] = 4096
@@ -116,6 +119,28 @@ def state_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(named) if named else _xdg("XDG_STATE_HOME", ".local/state", environ) / "timmy"
 
 
+OPENAI_CREDENTIAL = "openai_key"
+"""The key's name among the credentials that systemd hands to the llm daemon (LoadCredential=)."""
+
+
+def openai_key(path: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The key in the file `path` (llm.openai_key_file), or systemd's credential where that is empty; none where there
+    is neither. Raises ConfigError for a file that others can read, or that cannot be read."""
+    handed = Path(environ.get("CREDENTIALS_DIRECTORY", os.devnull)) / OPENAI_CREDENTIAL
+    if not path and not handed.is_file():
+        return ""
+    file = Path(path).expanduser() if path else handed
+    try:
+        mode, key = file.stat().st_mode, file.read_text("ascii").strip()
+    except OSError as error:
+        raise ConfigError(f"llm.openai_key_file: {file} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigError(f"llm.openai_key_file: {file} holds no key: a key is one line of ASCII") from None
+    if path and mode & 0o077:
+        raise ConfigError(f"llm.openai_key_file: {file} can be read by others: chmod 600 {file}")
+    return key
+
+
 RESERVED = {"TIMMY_CONFIG", "TIMMY_CACHE", "TIMMY_STATE", "TIMMY_RUNTIME", "TIMMY_LOG", "TIMMY_PREFIX"}
 """TIMMY_* variables that are not keys of a table."""
 
@@ -164,6 +189,18 @@ def settings(environ: Mapping[str, str] = os.environ) -> list[Setting]:
             setting = given.get((table, field.name))
             found.append(setting or Setting(table, field.name, field.default, "default"))
     return found
+
+
+def changed_keys(table: str, old: Config, new: Config) -> list[str]:
+    """The keys of a table that differ."""
+    before, after = getattr(old, table), getattr(new, table)
+    return [key for key in before.__struct_fields__ if getattr(before, key) != getattr(after, key)]
+
+
+def with_keys_of(table: str, old: Config, new: Config, keys: Iterable[str]) -> Config:
+    """`old`, but for some keys of a table, which are as in `new`."""
+    values = {key: getattr(getattr(new, table), key) for key in keys}
+    return msgspec.structs.replace(old, **{table: msgspec.structs.replace(getattr(old, table), **values)})
 
 
 def default_text() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import os
 import resource
@@ -16,16 +17,25 @@ from typing import Any, Protocol
 
 from daemons import config
 from daemons.engines.base import EngineInfo
-from daemons.notify import notify
+from daemons.journald import FAILED, READY, REFUSED, RELOADED, STOPPING, JournalHandler, about, stderr_is_journal
+from daemons.notify import notify, notify_reloading, watchdog_period_s
+from ipc.activation import passed_sockets
 from ipc.endpoints import runtime_dir
 from ipc.errors import EXIT_CONFIG, EXIT_OK, CallError, Code, TimmyError
 from ipc.limits import TEXT_MAX_CHARS
-from ipc.marks import Marker, Marks
+from ipc.marks import Marker, Marks, Told
 from ipc.messages import Body, Result, StatusReport
 from ipc.server import Call, Handler, Server
+from ipc.text import printable
 from ipc.transport import ZmqServerTransport
 
 log = logging.getLogger(__name__)
+
+EXTEND_S = 10
+"""While it loads, systemd is asked for so much time more, twice as often."""
+
+LOADING_MAX_S = 600
+"""No model takes longer to load; what does hangs, and is left to the supervisor's limit."""
 
 STAYS_WRONG = frozenset(
     {Code.MODEL_MISSING, Code.MODEL_DAMAGED, Code.STORE_DAMAGED, Code.STORE_NEWER, Code.STORE_READ_ONLY}
@@ -48,6 +58,15 @@ class Service(Protocol):
     async def load(self) -> None:
         """Loads, warms up and passes a known-answer check. Raises CallError or TimmyError."""
 
+    async def beat(self) -> None:
+        """Returns once what does the work has got on, at once where nothing is to be done: it feeds the watchdog."""
+
+    live: frozenset[str]
+    """Keys of the daemon's table that `adopt` applies while it runs; others need a restart."""
+
+    def adopt(self, config: config.Config) -> None:
+        """Works by this configuration from now on, as far as `live` goes."""
+
     async def close(self) -> None:
         """Frees everything, within 2 s."""
 
@@ -64,32 +83,56 @@ class _LastError(logging.Handler):
     text = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.text = record.getMessage()[:TEXT_MAX_CHARS]
+        self.text = printable(record.getMessage()[:TEXT_MAX_CHARS])
+
+
+class _OneLine(logging.Formatter):
+    """One line a record, each begun by the daemon's name; the lines of a traceback are marked as such. What a model or
+    a peer has said can neither end a line nor begin one."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}: %(message)s")
+        self._name = name
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return printable(super().formatMessage(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        message, *traceback = super().format(record).split("\n")
+        return "\n".join([message, *(f"{self._name}: | {printable(line)}" for line in traceback)])
 
 
 def main(name: str, make: Make) -> int:
     """Runs one daemon until SIGTERM or SIGINT. Returns its exit status."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"{name}: %(message)s")
+    journal = JournalHandler(name) if stderr_is_journal() else None
+    if journal is None:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(_OneLine(name))
+        logging.basicConfig(handlers=[handler], level=logging.INFO)
+    else:
+        logging.basicConfig(handlers=[journal], level=logging.INFO, format="%(message)s")
+    faulthandler.enable()  # a watchdog ends it by SIGABRT: where it hung
     try:
         logging.getLogger().setLevel(config.log_level())
-        return asyncio.run(_Daemon(name).run(make))
+        return asyncio.run(_Daemon(name, journal.marked if journal else None).run(make))
     except TimmyError as error:
-        log.error("%s", error)
+        log.error("%s", error, extra=about(FAILED))
         notify(f"STATUS={error}")
         stays = isinstance(error, CallError) and error.code in STAYS_WRONG
         return EXIT_CONFIG if stays else error.exit_status
 
 
 class _Daemon:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, told: Told | None = None) -> None:
         self._name = name
+        self._told = told
         self._state = "loading"
         self._started = time.monotonic()
         self._last_error = _LastError(logging.WARNING)
         logging.getLogger().addHandler(self._last_error)
 
     async def run(self, make: Make) -> int:
-        with closing(Marks(self._name, config.state_dir() / "trace")) as marks:
+        with closing(Marks(self._name, config.state_dir() / "trace", self._told)) as marks:
             return await self._serve(make, marks)
 
     async def _serve(self, make: Make, marks: Marker) -> int:
@@ -97,36 +140,92 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        self._service = make(config.load(), marks=marks)
-        transport = ZmqServerTransport(self._name, runtime_dir())
+        self._config = config.load()
+        self._service = make(self._config, marks=marks)
+        passed = passed_sockets(self._name, runtime_dir())
+        transport = ZmqServerTransport(self._name, runtime_dir(), passed)
         gated = {kind: self._gate(handler) for kind, handler in self._service.handlers().items()}
         self._server = Server(self._name, transport, gated, self._report, marks)
         self._server.start()
+        # What is to be read anew while it loads is read as soon as it has loaded.
+        hangup = asyncio.Event()
+        loop.add_signal_handler(signal.SIGHUP, hangup.set)
         try:
             await self._until(stop, self._service.load())
             if not stop.is_set():
                 self._state = "ready"
-                log.info("ready: %s %s on %s", *_words(self._service.info))
+                log.info("ready: %s %s on %s", *_words(self._service.info), extra=about(READY))
                 notify(f"READY=1\nSTATUS={self._service.trouble or 'ready'}")
-                await stop.wait()
+                await self._work(stop, hangup)
         finally:
             self._state = "stopping"
-            notify("STOPPING=1")
+            notify("STOPPING=1\nSTATUS=stopping")
+            log.info("stopping", extra=about(STOPPING))
             await self._service.close()
             await self._server.close()
         return EXIT_OK
 
+    async def _work(self, stop: asyncio.Event, hangup: asyncio.Event) -> None:
+        beside = [asyncio.ensure_future(self._reload_on(hangup))]
+        if (period_s := watchdog_period_s()) is not None:
+            beside.append(asyncio.ensure_future(self._feed_watchdog(period_s)))
+        await stop.wait()
+        for task in beside:
+            task.cancel()
+
     async def _until(self, stop: asyncio.Event, load: Coroutine[Any, Any, None]) -> None:
         """Loads, unless asked to stop first."""
-        notify("STATUS=loading")
+        notify(f"STATUS=loading {' '.join(_words(self._service.info)).strip()}")
         loading = asyncio.ensure_future(load)
         stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        began = time.monotonic()
+        while not (loading.done() or stop.is_set()):
+            await asyncio.wait({loading, stopping}, timeout=EXTEND_S / 2, return_when=asyncio.FIRST_COMPLETED)
+            if time.monotonic() - began < LOADING_MAX_S:
+                notify(f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1_000_000}")
         stopping.cancel()
         if loading.done():
             loading.result()
         else:
             loading.cancel()
+
+    async def _feed_watchdog(self, period_s: float) -> None:
+        """Only what comes through the work itself counts. The status says what changed meanwhile."""
+        told = self._service.trouble
+        while True:
+            await self._service.beat()
+            notify("WATCHDOG=1")
+            if self._service.trouble != told:
+                told = self._service.trouble
+                notify(f"STATUS={told or 'ready'}")
+            await asyncio.sleep(period_s)
+
+    # --- the configuration, anew ---
+
+    async def _reload_on(self, hangup: asyncio.Event) -> None:
+        while True:
+            await hangup.wait()
+            hangup.clear()
+            notify_reloading()
+            notify(f"READY=1\nSTATUS={self._reload()}")
+
+    def _reload(self) -> str:
+        """Takes over what can be; what it says is the status. A file with a mistake changes nothing."""
+        try:
+            fresh = config.load()
+        except TimmyError as error:
+            log.error("the configuration stays as it was: %s", error, extra=about(REFUSED))
+            return f"the configuration stays as it was: {error}"
+        changed = config.changed_keys(self._name, self._config, fresh)
+        waiting = [f"{self._name}.{key}" for key in changed if key not in self._service.live]
+        self._service.adopt(fresh)
+        # What waits is compared with what is in force the next time, too.
+        self._config = config.with_keys_of(self._name, self._config, fresh, self._service.live)
+        said = f"configuration read again, {len(changed) - len(waiting)} keys changed"
+        if waiting:
+            said += f"; {', '.join(waiting)} will hold after a restart"
+        log.info("%s", said, extra=about(RELOADED))
+        return said
 
     def _gate(self, handler: Handler) -> Handler:
         def handle(call: Call) -> Awaitable[Result] | Result:

@@ -6,7 +6,9 @@ import re
 import unicodedata
 
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
-_TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
+_TAG = re.compile(r"<(?:[/!?]?[A-Za-z]|!--|[|｜])[^<>]{0,200}>|\[/?INST\]")
+"""Tags, comments, and what a chat template marks roles with."""
+_UNCLOSED = re.compile(r"(?:<(?:[/!?|｜A-Za-z][^<>]{0,200})?|!?\[[^\[\]\n]{0,100}(?:\](?:\([^()\s]{0,200})?)?|!)\Z")
 _LINE_END = re.compile(r"(?<=\w)[^\S\n]*\n\s*")
 _BULLET = re.compile(r"^[^\S\n]*+([-*+•]|#{1,6})\s+", re.MULTILINE)
 _MARKUP = str.maketrans(dict.fromkeys("*_#~`|\\^<>[]{}", " "))
@@ -18,11 +20,22 @@ _LOST_SPACE = re.compile(r"\s+(?=[.,;:!?])")
 def speakable(text: str) -> str:
     """What of `text` can be read aloud, on one line; empty when nothing can."""
     text = unicodedata.normalize("NFC", text)
-    text = _BULLET.sub("", _TAG.sub(" ", _LINK.sub(r"\1", text)))
+    text = _BULLET.sub("", unmarked(text))
     text = _LINE_END.sub(", ", text).translate(_MARKUP)
     text = "".join(_heard(char) for char in text)
     text = _LOST_SPACE.sub("", _SPACES.sub(" ", text)).strip()
     return text if any(char.isalnum() or char in _SPOKEN_SYMBOLS for char in text) else ""
+
+
+def unmarked(text: str) -> str:
+    """`text` without the mark-up that can be longer than a word: tags, comments, addresses of links."""
+    return _TAG.sub(" ", _LINK.sub(r"\1", text))
+
+
+def closed(text: str) -> int:
+    """How much of the beginning of `text` holds no mark-up that more text could complete."""
+    unclosed = _UNCLOSED.search(text)
+    return unclosed.start() if unclosed else len(text)
 
 
 def _heard(char: str) -> str:

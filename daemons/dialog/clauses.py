@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-from daemons.speakable import speakable
+from daemons.speakable import closed, speakable, unmarked
 from ipc.limits import TEXT_MAX_CHARS
 
 CLAUSE_WORDS = (4, 10, 25)
@@ -59,11 +59,14 @@ class ClauseCutter:
 
     def __init__(self) -> None:
         self._text = ""
+        self._unclosed = ""  # may be the beginning of mark-up, within which there is no cut
         self._cuts = 0
 
     def feed(self, text: str) -> list[str]:
         """The clauses that are complete now, in order; often none."""
-        self._text += text
+        text = self._unclosed + text
+        whole = closed(text)
+        self._text, self._unclosed = self._text + unmarked(text[:whole]), text[whole:]
         clauses = []
         while (end := self._cut()) is not None:
             clause, self._text = speakable(self._text[:end]), self._text[end:]
@@ -74,7 +77,7 @@ class ClauseCutter:
 
     def flush(self) -> list[str]:
         """What is left when the stream has ended: one clause, or none."""
-        clause, self._text = speakable(self._text), ""
+        clause, self._text, self._unclosed = speakable(self._text + self._unclosed), "", ""
         return [clause] if clause else []
 
     def _cut(self) -> int | None:

@@ -19,12 +19,14 @@ from daemons.dialog.effects import (
     ReadPrompt,
     Release,
     Report,
+    RestModel,
     SpeakClause,
     StartModel,
     StartRecall,
     Store,
     TellHeard,
     TellSaid,
+    Withdraw,
     Work,
 )
 from daemons.dialog.patience import patience_s
@@ -36,6 +38,10 @@ from ipc.messages import Generated, Memory, TurnCandidate, TurnFinal
 
 MUTE_LEASE_MS = 3000
 """The microphone hears again this long after dialog's death; renewed every third of it."""
+
+REST_MS = 300
+"""The voice needs a tenth of a second for a first clause, and half as long again beside a model that writes on. What
+takes longer than this is not the model's fault."""
 
 FORESEE_WORDS = 3
 """Fewer words of a question call up nothing yet."""
@@ -50,15 +56,24 @@ class Conversation:
 
     def __init__(self, name: str, prompter: Prompter, early_work: bool = True, foresight: bool = True) -> None:
         self.name = name
-        self._early_work, self._foresight = early_work, foresight
-        self._prompter = prompter
+        self.prompter = prompter
+        self.adopt(early_work, foresight)
         self._turn: Turn | None = None
         self._mute_renewal_ns = 0
         self._stable_tokens = 0
 
+    def adopt(self, early_work: bool, foresight: bool) -> None:
+        """How eager it is from now on."""
+        self._early_work, self._foresight = early_work, foresight
+
     @property
     def phase(self) -> Phase:
         return self._turn.phase if self._turn else Phase.IDLE
+
+    @property
+    def in_hand(self) -> bytes:
+        """The turn in hand; empty when there is none."""
+        return self._turn.work.turn if self._turn else b""
 
     # --- what is heard ---
 
@@ -68,7 +83,7 @@ class Conversation:
         if held is not None and held.phase is Phase.SOUNDING and held.line.first_sample <= t_ns:
             return []
         before = held.words if held else ""
-        effects = self._abandon("the speaker went on", now_ns)
+        effects = [*self._abandon("the speaker went on", now_ns), *self._withdraw(held)]
         self._turn = Turn(Work(turn, revision), Phase.HEARING, aloud=True, heard_before=before)
         return effects
 
@@ -91,11 +106,12 @@ class Conversation:
 
     def candidate(self, event: TurnCandidate, now_ns: int) -> list[Effect]:
         """A silence that may be the end: recall, model and voice begin, and what comes of it is held."""
+        effects = self._learn_of(event, now_ns)
         if not self._hears(event.turn):
             return []
         if not self._early_work:
-            return [TellHeard(event.turn, event.text, False)]
-        return self._hear(event, Timeline(), held=True, now_ns=now_ns)
+            return [*effects, TellHeard(event.turn, event.text, False)]
+        return [*effects, *self._hear(event, Timeline(), held=True, now_ns=now_ns)]
 
     def resumed(self, turn: bytes, revision: int, t_ns: int, now_ns: int) -> list[Effect]:
         """The speaker goes on: the revision is void, unless its answer could be heard before he did."""
@@ -108,18 +124,18 @@ class Conversation:
         self._turn = held.listening(Work(turn, revision + 1))
         if held.phase is Phase.HEARING:
             return []
-        return [CancelWork(held.work), *self._unmute(held, now_ns)]
+        return [CancelWork(held.work), *self._unmute(held, now_ns), *self._withdraw(held)]
 
     def final(self, event: TurnFinal, now_ns: int) -> list[Effect]:
         """The end of the turn is confirmed: what was done on its candidate may be heard, else it is done now."""
+        cancelled = self._learn_of(event, now_ns)
         turn = self._turn
-        cancelled: list[Effect] = []
         if turn is not None and turn.held and turn.work.turn == event.turn:
             if (turn.work.revision, turn.heard) == (event.revision, _joined(turn.heard_before, event.text)):
                 turn.line.confirmed(event, now_ns)
                 return self._release(turn)
             cancelled = self._put_off(turn)
-        elif turn is not None and not self._hears(event.turn):
+        elif not self._hears(event.turn):
             return []
         line = Timeline()
         line.confirmed(event, now_ns)
@@ -139,11 +155,11 @@ class Conversation:
 
     def ask(self, turn: bytes, text: str, aloud: bool, now_ns: int) -> list[Effect]:
         """A typed question. The caller checks `phase` first: one turn at a time."""
-        return self._begin(Turn(Work(turn, 0), Phase.RECALLING, aloud=aloud, heard=text), now_ns)
+        return self._begin(Turn(Work(turn, 0), Phase.RECALLING, aloud=aloud, heard=text, typed=True), now_ns)
 
     def say(self, turn: bytes, text: str, now_ns: int) -> list[Effect]:
         """Speaks `text` as it is, with the microphone muted as for any answer."""
-        self._turn = Turn(Work(turn, 0), Phase.SPEAKING, aloud=True, model_over=True, progress_ns=now_ns)
+        self._turn = Turn(Work(turn, 0), Phase.SPEAKING, aloud=True, typed=True, model_over=True, progress_ns=now_ns)
         clauses = self._turn.cutter.feed(text) + self._turn.cutter.flush()
         if not clauses:
             return self._over("dropped", "there is nothing to say in it")
@@ -161,7 +177,7 @@ class Conversation:
         line.recall_back = line.model_sent = turn.progress_ns = now_ns
         turn.note(memories)
         turn.phase, turn.stable_tokens = Phase.THINKING, self._stable_tokens
-        return [StartModel(work, self._prompter.question(turn.heard, [m.text for m in turn.notes]), turn.stable_tokens)]
+        return [StartModel(work, self.prompter.question(turn.heard, [m.text for m in turn.notes]), turn.stable_tokens)]
 
     def foreseen(self, work: Work, memories: Sequence[Memory]) -> list[Effect]:
         """Memories that matter to what had been said by then; none when memory could not be asked."""
@@ -170,7 +186,7 @@ class Conversation:
             return []
         turn.foreseeing = False
         turn.note(memories)
-        prompt = self._prompter.question(turn.foreseen, [m.text for m in turn.notes])
+        prompt = self.prompter.question(turn.foreseen, [m.text for m in turn.notes])
         return [ReadPrompt(prompt, stable=False)]
 
     def prompt_read(self, tokens: int) -> None:
@@ -202,24 +218,31 @@ class Conversation:
         return [] if turn is None or turn.model_over else self._apologise(detail, now_ns)
 
     def clause_ready(self, work: Work, received_ns: int, now_ns: int) -> list[Effect]:
-        if turn := self._current(work, Phase.SPEAKING, Phase.SOUNDING):
-            turn.line.first_clause_received = turn.line.first_clause_received or received_ns
-            turn.progress_ns = now_ns
-        return []
+        turn = self._current(work, Phase.SPEAKING, Phase.SOUNDING)
+        if turn is None:
+            return []
+        turn.progress_ns = now_ns
+        if turn.line.first_clause_received:
+            return []
+        turn.line.first_clause_received = received_ns
+        return [] if turn.model_over else [RestModel(work, 0)]
 
     def playback_started(self, work: Work, t_ns: int, now_ns: int) -> list[Effect]:
-        """The first sample sounds: from that moment on the microphone hears only us."""
+        """The first sample sounds: from that moment on the microphone hears only us, and what was heard is kept."""
         turn = self._current(work, Phase.SPEAKING)
         if turn is None:
             return []
         turn.phase, turn.line.first_sample, turn.progress_ns = Phase.SOUNDING, t_ns, now_ns
-        return [self._mute(turn, t_ns, now_ns)]
+        return [self._mute(turn, t_ns, now_ns), *self._promise(turn)]
 
     def playback_drained(self, work: Work, t_ns: int) -> list[Effect]:
-        """The last sample has sounded: the microphone hears again, and the turn is over."""
+        """The last sample has sounded: the microphone hears again, and the turn is over. Who spoke and was given
+        nothing to hear has no answer yet, and may go on."""
         turn = self._current(work, Phase.SPEAKING, Phase.SOUNDING)
         if turn is None:
             return []
+        if turn.phase is Phase.SPEAKING and not turn.typed:
+            turn.failure = turn.failure or "the voice had no sound for the answer"
         return [Mute(work.turn, t_ns, 0), *self._over("failed" if turn.failure else "answered", turn.failure)]
 
     def speech_failed(self, work: Work, detail: str, now_ns: int) -> list[Effect]:
@@ -253,7 +276,7 @@ class Conversation:
     def read_prompt(self) -> ReadPrompt:
         """What a model that knows nothing yet should read now."""
         self._stable_tokens = 0
-        return ReadPrompt(self._prompter.start(), stable=True)
+        return ReadPrompt(self.prompter.start(), stable=True)
 
     def tick(self, now_ns: int) -> list[Effect]:
         """Renews the mute, and ends what makes no progress. To be called several times a second."""
@@ -278,6 +301,12 @@ class Conversation:
         if turn.phase is Phase.SPEAKING or turn.model_over:
             return self.speech_failed(turn.work, "the voice does not answer", now_ns)
         return self._apologise("the model stopped in the middle", now_ns)
+
+    def _learn_of(self, event: TurnCandidate | TurnFinal, now_ns: int) -> list[Effect]:
+        """A turn that was begun before dialog was there to be told of it begins now."""
+        if self._turn is not None and self._turn.work.turn == event.turn:
+            return []
+        return self.speech_started(event.turn, event.last_voiced_ns, now_ns, event.revision)
 
     def _hear(self, event: TurnCandidate | TurnFinal, line: Timeline, *, held: bool, now_ns: int) -> list[Effect]:
         """Begins the work on what was understood."""
@@ -320,7 +349,9 @@ class Conversation:
                 effects.append(TellSaid(turn.work.turn, clause))
             if turn.aloud:
                 effects.append(SpeakClause(turn.work, clause, turn.held))
-                turn.line.first_clause_sent = turn.line.first_clause_sent or now_ns
+                if not turn.line.first_clause_sent:
+                    turn.line.first_clause_sent = now_ns
+                    effects += [] if turn.model_over else [RestModel(turn.work, REST_MS)]
                 turn.phase = Phase.SPEAKING if turn.phase is Phase.THINKING else turn.phase
         return effects
 
@@ -354,18 +385,28 @@ class Conversation:
         return [Mute(turn.work.turn, now_ns, 0)] if turn.phase is Phase.SOUNDING else []
 
     def _over(self, outcome: str, detail: str) -> list[Effect]:
-        """The one end of a turn. Only an answered one enters the history; what was heard is offered to the memory
-        even if the answer failed."""
+        """The one end of a turn. Only an answered one enters the history; what was heard is to be remembered even if
+        the answer failed."""
         turn, self._turn = self._turn, None
         assert turn is not None
         said = " ".join(turn.said)[:TEXT_MAX_CHARS]
         effects: list[Effect] = [Report(turn.report(self.name, said, outcome, detail))]
-        if turn.heard and outcome == "failed":
-            effects.append(Store(turn.work.turn, turn.heard))
+        if outcome in ("answered", "failed"):
+            effects += self._promise(turn)
         if turn.heard and outcome == "answered":
-            self._prompter.append(turn.heard, said)
-            effects += [Store(turn.work.turn, turn.heard), self.read_prompt()]
+            self.prompter.append(turn.heard, said)
+            effects.append(self.read_prompt())
         return effects
+
+    def _promise(self, turn: Turn) -> list[Effect]:
+        """Once for a turn, and only when its end is confirmed."""
+        if not turn.heard or turn.held or turn.promised:
+            return []
+        turn.promised = Store(turn.work.turn, turn.heard)
+        return [turn.promised]
+
+    def _withdraw(self, turn: Turn | None) -> list[Effect]:
+        return [Withdraw(turn.promised)] if turn and turn.promised else []
 
     def _mute(self, turn: Turn, from_ns: int, now_ns: int) -> Mute:
         self._mute_renewal_ns = now_ns + MUTE_LEASE_MS * 1_000_000 // 3

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from ipc.messages import ChatMessage, TurnReport
 
@@ -18,14 +19,12 @@ class Work(NamedTuple):
     attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StartRecall:
+class StartRecall(Struct, frozen=True):
     work: Work
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class StartModel:
+class StartModel(Struct, frozen=True):
     """`stable_tokens`: so many at the start of the prompt the model has read before; 0: not known."""
 
     work: Work
@@ -33,24 +32,21 @@ class StartModel:
     stable_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Foresee:
+class Foresee(Struct, frozen=True):
     """What is being said is known in part: look already for memories that matter to it."""
 
     work: Work
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReadPrompt:
+class ReadPrompt(Struct, frozen=True):
     """Have the model read this, so that what comes finds it in the cache. `stable`: every prompt to come begins so."""
 
     messages: Sequence[ChatMessage]
     stable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SpeakClause:
+class SpeakClause(Struct, frozen=True):
     """The first one of a work opens the utterance; with `held` nothing of it sounds before its Release."""
 
     work: Work
@@ -58,34 +54,36 @@ class SpeakClause:
     held: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class RestModel(Struct, frozen=True):
+    """The model stands still for at most `ms`: what it has given keeps the voice busy. 0: it goes on."""
+
+    work: Work
+    ms: int
+
+
+class Release(Struct, frozen=True):
     """The turn is confirmed: what was held may sound."""
 
     work: Work
 
 
-@dataclass(frozen=True, slots=True)
-class EndSpeech:
+class EndSpeech(Struct, frozen=True):
     work: Work
 
 
-@dataclass(frozen=True, slots=True)
-class CancelWork:
+class CancelWork(Struct, frozen=True):
     """Recall, model and speech of this work stop now; nothing of it sounds any more."""
 
     work: Work
 
 
-@dataclass(frozen=True, slots=True)
-class CancelModel:
+class CancelModel(Struct, frozen=True):
     """Only the model stops; what was said goes on sounding."""
 
     work: Work
 
 
-@dataclass(frozen=True, slots=True)
-class Mute:
+class Mute(Struct, frozen=True):
     """The microphone hears nothing captured from `from_ns` on; `lease_ms` 0: it hears again from then on."""
 
     turn: bytes
@@ -93,29 +91,31 @@ class Mute:
     lease_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
-    """Offer this to the memory; not before the answer has sounded."""
+class Store(Struct, frozen=True):
+    """Promised: what was heard goes to the memory, once the turn is over (docs/adr/013-remembering.md)."""
 
     turn: bytes
     heard: str
 
 
-@dataclass(frozen=True, slots=True)
-class TellHeard:
+class Withdraw(Struct, frozen=True):
+    """The answer that this was promised with is revoked: its words belong to what follows, and are promised with it."""
+
+    promise: Store
+
+
+class TellHeard(Struct, frozen=True):
     turn: bytes
     text: str
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TellSaid:
+class TellSaid(Struct, frozen=True):
     turn: bytes
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """The turn is over: its one outcome."""
 
     report: TurnReport
@@ -127,12 +127,14 @@ Effect = (
     | Foresee
     | ReadPrompt
     | SpeakClause
+    | RestModel
     | Release
     | EndSpeech
     | CancelWork
     | CancelModel
     | Mute
     | Store
+    | Withdraw
     | TellHeard
     | TellSaid
     | Report

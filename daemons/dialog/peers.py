@@ -23,6 +23,8 @@ class Peer:
         self.daemon = daemon
         self.client = connect(daemon)
         self._ready_boot = b""
+        self._lost = asyncio.Event()
+        self.client.on_lost = self._lost.set
 
     async def start(self) -> None:
         await self.client.start()
@@ -33,6 +35,12 @@ class Peer:
     @property
     def present(self) -> bool:
         return self.client.connected
+
+    async def lost(self) -> None:
+        """Returns when the daemon goes away."""
+        self._lost.clear()
+        if self.client.connected:
+            await self._lost.wait()
 
     async def ready(self, patience_s: float = PATIENCE_S) -> Client:
         """The client, once the daemon serves. Costs nothing but the first time after its start. Raises PeerGone."""

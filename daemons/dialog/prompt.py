@@ -40,11 +40,15 @@ class Prompter:
     """The prompts of one conversation. `clock` gives the time in words."""
 
     def __init__(self, name: str, persona: str, history_turns: int, clock: Callable[[], str]) -> None:
+        self._clock = clock
+        self._history: list[tuple[str, str]] = []
+        self.adopt(name, persona, history_turns)
+
+    def adopt(self, name: str, persona: str, history_turns: int) -> None:
+        """Who the assistant is from now on; the history stays."""
         system = (persona or PERSONA).replace("{name}", name)
         self._fixed = [ChatMessage(role="system", content=system), *_exchanges(_EXAMPLES)]
         self._limit = history_turns
-        self._clock = clock
-        self._history: list[tuple[str, str]] = []
 
     def start(self) -> list[ChatMessage]:
         """What every prompt to come begins with."""

@@ -46,10 +46,13 @@ class Reader:
             result = await stream.result()
         except TimmyError as error:
             log.debug("a prompt was not read to its end: %s", error)
-            return
-        if self._newest.get(conversation.name) is stream:
+        else:
             assert isinstance(result, Generated)
-            conversation.prompt_read(result.prompt_tokens)
+            if self._newest.get(conversation.name) is stream:
+                conversation.prompt_read(result.prompt_tokens)
+        finally:
+            if self._newest.get(conversation.name) is stream:
+                del self._newest[conversation.name]  # conversations come and go
 
     async def close(self) -> None:
         for task in self._tasks:

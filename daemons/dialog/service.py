@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
-from daemons.config import Config, state_dir
+from daemons.config import Config, Dialog, state_dir
 from daemons.dialog.core import Conversation
 from daemons.dialog.effects import (
     Effect,
@@ -19,6 +19,7 @@ from daemons.dialog.effects import (
     Store,
     TellHeard,
     TellSaid,
+    Withdraw,
 )
 from daemons.dialog.followers import Followers
 from daemons.dialog.hearing import Hearing
@@ -26,12 +27,15 @@ from daemons.dialog.journal import Journal
 from daemons.dialog.peers import Peer
 from daemons.dialog.prompt import Prompter
 from daemons.dialog.reading import Reader, miss
+from daemons.dialog.storing import Storing
 from daemons.dialog.turn import Phase
 from daemons.dialog.work import Workers, open_or_log
 from daemons.engines.base import EngineInfo
+from daemons.journald import TURN, about
 from ipc import messages
 from ipc.client import Client
-from ipc.errors import CallError, Code, LocalProtocolError, TimmyError
+from ipc.endpoints import runtime_dir
+from ipc.errors import CallError, Code, TimmyError
 from ipc.marks import NO_MARKS, OUTCOMES, Marker, Stage
 from ipc.messages import HOME, Body, Notice, Result, TurnHeard, TurnReport, TurnSaid
 from ipc.server import Call, Handler
@@ -39,12 +43,7 @@ from ipc.server import Call, Handler
 log = logging.getLogger(__name__)
 
 TICK_S = 0.2
-STORE_TTL_MS = 10_000
-STORE_RETRY_S = 1.0
-RESTFUL = (Phase.IDLE, Phase.SOUNDING)
-"""Phases of a turn in which nothing is to be done in a hurry."""
 AGAIN_S = 1.0
-REFUSALS = frozenset({Code.BAD_MESSAGE, Code.BAD_REQUEST})
 MUTE_TTL_MS = 1000
 CONVERSATIONS_MAX = 64
 
@@ -71,15 +70,16 @@ class DialogService:
     ) -> None:
         self._settings = config.dialog
         self._marks = marks
-        connect = connect or partial(Client, name="dialog", marks=marks)
+        connect = connect or partial(Client, name="dialog", folder=runtime_dir(), marks=marks)
         self._peers = {name: Peer(name, connect) for name in ("stt", "memory", "llm", "tts")}
         self._reader = Reader(self._peers["llm"])
         self._conversations: dict[str, Conversation] = {}
         self._workers: dict[str, Workers] = {}
         self._followers = Followers()
         self._journal: Journal | None = None
-        self._store_wanted = asyncio.Event()
-        self._restful = asyncio.Event()
+        self._storing: Storing | None = None
+        self._busy = asyncio.Event()
+        self._ticked = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.info = EngineInfo("dialog", "", "")
 
@@ -95,13 +95,35 @@ class DialogService:
     async def load(self) -> None:
         """Connects. The other daemons may come later: a turn waits for what it needs."""
         self._journal = Journal(state_dir() / "dialog" / "to-remember.jsonl")
+        self._storing = Storing(self._journal, self._peers["memory"])
+        self._storing.look(self._each())
         for peer in self._peers.values():
             await peer.start()
         hearing = Hearing(self._peers["stt"], self.conversation, self.act, self._followers, self._each, self._marks)
         loop = asyncio.get_running_loop()
-        self._restful.set()
-        for job in (hearing.run, self._keep_time, self._keep_storing, self._keep_prompt_read):
+        for job in (hearing.run, self._keep_time, self._storing.run, self._keep_prompt_read):
             self._tasks.append(loop.create_task(_keep_up(job)))
+
+    live = frozenset(Dialog.__struct_fields__)
+
+    def adopt(self, config: Config) -> None:
+        """A turn in hand keeps the prompt it has; a persona that changes is read by the model at once."""
+        if config.dialog == self._settings:
+            return
+        self._settings = config.dialog
+        for name, conversation in self._conversations.items():
+            fresh = self._settings
+            conversation.adopt(fresh.early_work, fresh.foresight)
+            conversation.prompter.adopt(fresh.assistant_name, fresh.persona, fresh.history_turns)
+            self._workers[name].settings = fresh
+        home = self.conversation(HOME)
+        self.act(home, [home.read_prompt()])
+
+    async def beat(self) -> None:
+        """With the clock of the turns, while there are any."""
+        if self._busy.is_set():
+            self._ticked.clear()
+            await self._ticked.wait()
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -112,6 +134,8 @@ class DialogService:
             await workers.close()
         for peer in self._peers.values():
             await peer.close()
+        if self._journal is not None:
+            await self._journal.written()
 
     # --- conversations ---
 
@@ -144,14 +168,17 @@ class DialogService:
 
     def act(self, conversation: Conversation, effects: list[Effect]) -> None:
         """Carries out what the core asks for."""
+        assert self._storing is not None
         for effect in effects:
             self._carry_out(conversation, effect)
-        if all(each.phase in RESTFUL for each in self._each()):
-            self._restful.set()
+        self._storing.look(self._each())
+        if any(each.phase is not Phase.IDLE for each in self._each()):
+            self._busy.set()
         else:
-            self._restful.clear()
+            self._busy.clear()
 
     def _carry_out(self, conversation: Conversation, effect: Effect) -> None:
+        assert self._journal is not None
         match effect:
             case Mute(turn, from_ns, lease_ms):
                 mute = messages.Mute(conversation=conversation.name, from_ns=from_ns, lease_ms=lease_ms)
@@ -159,9 +186,9 @@ class DialogService:
             case ReadPrompt(prompt, stable):
                 self._reader.read(conversation, prompt, stable)
             case Store():
-                assert self._journal is not None
                 self._journal.add(effect)
-                self._store_wanted.set()
+            case Withdraw(promise):
+                self._journal.withdraw(promise)
             case TellHeard(turn, text, final):
                 self._followers.tell(conversation.name, TurnHeard(turn=turn, text=text, final=final))
             case TellSaid(turn, text):
@@ -185,29 +212,11 @@ class DialogService:
 
     async def _keep_time(self) -> None:
         while True:
+            await self._busy.wait()
             await asyncio.sleep(TICK_S)
             for conversation in self._each():
                 self.act(conversation, conversation.tick(time.monotonic_ns()))
-
-    async def _keep_storing(self) -> None:
-        """Offers what was said to the memory, in order, until it has been taken. It waits while somebody speaks or an
-        answer is made: both need the processor more."""
-        assert self._journal is not None
-        while True:
-            while (entry := self._journal.first) is not None:
-                await self._restful.wait()
-                try:
-                    client = await self._peers["memory"].ready()
-                    await client.request(messages.Remember(heard=entry.heard), rid=entry.turn, ttl_ms=STORE_TTL_MS)
-                except TimmyError as error:
-                    if not _refused(error):
-                        log.warning("not remembered yet: %s", error)
-                        await asyncio.sleep(STORE_RETRY_S)
-                        continue
-                    log.error("given up, the memory cannot take it: %s", error)
-                self._journal.taken(entry)
-            await self._store_wanted.wait()
-            self._store_wanted.clear()
+            self._ticked.set()
 
     async def _keep_prompt_read(self) -> None:
         """A model that has just started has read nothing: give it the start of every prompt."""
@@ -221,7 +230,7 @@ class DialogService:
                 read_by = client.peer.boot_id
                 home = self.conversation(HOME)
                 self.act(home, [home.read_prompt()])
-            await asyncio.sleep(TICK_S)
+            await peer.lost()
 
     # --- who asks and who follows ---
 
@@ -283,11 +292,6 @@ class DialogService:
                 await call.send(await told.get())
 
 
-def _refused(error: TimmyError) -> bool:
-    """It is these very words: another try would end the same, and hold up all that come after them."""
-    return isinstance(error, LocalProtocolError) or (isinstance(error, CallError) and error.code in REFUSALS)
-
-
 def _log_turn(report: TurnReport) -> None:
     """Figures only: what was said and heard stays out of the log."""
     audio = "no sound" if report.first_audio_ms is None else f"first audio after {report.first_audio_ms:.0f} ms"
@@ -300,6 +304,8 @@ def _log_turn(report: TurnReport) -> None:
         report.prompt_tokens,
         report.memories,
         f" ({report.detail})" if report.detail else "",
+        extra=about(TURN, report.turn),
     )
     if reason := miss(report):
-        log.info("turn %s: the start of its prompt was not cached: %s", report.turn.hex(), reason)
+        words = "turn %s: the start of its prompt was not cached: %s"
+        log.info(words, report.turn.hex(), reason, extra=about(rid=report.turn))

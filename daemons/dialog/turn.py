@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from daemons.dialog import stages
 from daemons.dialog.clauses import ClauseCutter
-from daemons.dialog.effects import Work
+from daemons.dialog.effects import Store, Work
 from daemons.dialog.stages import Timeline
 from ipc.messages import Generated, Memory, TurnReport
 
@@ -29,7 +29,7 @@ class Turn:
     """One turn. `held`: its end is not confirmed, so nothing of its answer may be heard or seen. `heard_before`: words
     of a turn that was given up for this one; `heard` begins with them. While hearing, `heard` is what a revision
     that was given up had understood, and no work bears `work` yet. `notes`: memories that the model has read, or
-    shall; `foreseen`: the part of what is being said for which they were found."""
+    shall; `foreseen`: the part of what is being said for which they were found. `typed`: nobody spoke for it."""
 
     work: Work
     phase: Phase
@@ -43,10 +43,12 @@ class Turn:
     notes: list[Memory] = field(default_factory=list)
     foreseeing: bool = False
     foreseen: str = ""
+    typed: bool = False
     stable_tokens: int = 0
     usage: Generated | None = None
     model_over: bool = False
     failure: str = ""
+    promised: Store | None = None
     progress_ns: int = 0
 
     @property

@@ -6,6 +6,7 @@ A task ends by telling the core. Cancelling one cancels its request at the daemo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -20,12 +21,14 @@ from daemons.dialog.effects import (
     EndSpeech,
     Foresee,
     Release,
+    RestModel,
     SpeakClause,
     StartModel,
     StartRecall,
     Work,
 )
 from daemons.dialog.peers import Peer
+from daemons.journald import about
 from ipc import messages
 from ipc.client import Stream
 from ipc.errors import CallCancelled, CallError, TimmyError
@@ -64,10 +67,11 @@ class Workers:
         self._conversation = conversation
         self._peers = peers
         self._act = act
-        self._settings = settings
+        self.settings = settings
         self._marks = marks
         self._tasks: dict[tuple[Work, str], asyncio.Task[None]] = {}
         self._clauses: dict[Work, Clauses] = {}
+        self._models: dict[Work, Stream] = {}
 
     def carry_out(self, effect: Effect) -> None:
         """Starts or stops what a turn asks for."""
@@ -83,6 +87,8 @@ class Workers:
                 self._spawn(work, "model", self._model(work, prompt))
             case SpeakClause(work, text, held):
                 self._clause(work, text, held)
+            case RestModel(work, ms):
+                self._rest(work, ms)
             case Release(work):
                 self._clauses[work].put_nowait(messages.Release())
             case EndSpeech(work):
@@ -104,6 +110,11 @@ class Workers:
             self._spawn(work, "speech", self._speech(work, held, self._clauses[work]))
         self._clauses[work].put_nowait(Clause(text=text))
 
+    def _rest(self, work: Work, ms: int) -> None:
+        if stream := self._models.get(work):
+            with contextlib.suppress(TimmyError):  # its end is on its way to the core
+                stream.offer(messages.Rest(ms=ms))
+
     def _cancel(self, work: Work, *kinds: str) -> None:
         for kind in kinds:
             if task := self._tasks.get((work, kind)):
@@ -122,7 +133,7 @@ class Workers:
             if self._tasks.get((work, kind)) is done:  # else the same work has begun anew: a caller asked again
                 del self._tasks[work, kind]
             if not done.cancelled() and (error := done.exception()):
-                log.error("the %s of a turn failed inside", kind, exc_info=error)
+                log.error("the %s of a turn failed inside", kind, exc_info=error, extra=about(rid=work.turn))
 
         task.add_done_callback(over)
 
@@ -131,7 +142,7 @@ class Workers:
 
     async def _recalled(self, work: Work, text: str) -> Recalled:
         client = await self._peers["memory"].ready(RECALL_TTL_MS / 1000)
-        recall = Recall(text=text, limit=self._settings.recall_limit)
+        recall = Recall(text=text, limit=self.settings.recall_limit)
         reply = await client.request(recall, rid=work.turn, ttl_ms=RECALL_TTL_MS)
         assert isinstance(reply, Recalled)
         return reply
@@ -148,7 +159,7 @@ class Workers:
         try:
             reply = await self._recalled(work, text)
         except TimmyError as error:
-            log.warning("answering without memories: %s", error)
+            log.warning("answering without memories: %s", error, extra=about(rid=work.turn))
             self._marks.mark(work.turn, Stage.RECALL_END)
             self._tell(self._conversation.recalled(work, [], (0, 0), time.monotonic_ns()))
             return
@@ -160,9 +171,11 @@ class Workers:
         stream: Stream | None = None
         try:
             client = await self._peers["llm"].ready()
-            request = Generate(messages=list(prompt), max_tokens=self._settings.max_answer_tokens)
+            request = Generate(messages=list(prompt), max_tokens=self.settings.max_answer_tokens)
             self._marks.mark(work.turn, Stage.MODEL_SENT)
             stream = client.open(request, rid=work.turn, ttl_ms=MODEL_TTL_MS)
+            if client.peer and "rest" in client.peer.features:
+                self._models[work] = stream
             came = False
             async for item, _ in stream:
                 assert isinstance(item, Token)
@@ -179,6 +192,9 @@ class Workers:
             if stream is not None:
                 stream.cancel("revoked")
             raise
+        finally:
+            if stream is not None and self._models.get(work) is stream:
+                del self._models[work]
 
     async def _speech(self, work: Work, held: bool, clauses: Clauses) -> None:
         stream: Stream | None = None

@@ -85,6 +85,10 @@ class LanguageModel(Protocol):
         """Pieces of text as they come, then exactly one Usage. `aclose()` on the iterator, or cancelling
         the task that awaits it, stops the model within 100 ms. Called from the event loop, one at a time."""
 
+    def rest(self, seconds: float) -> None:
+        """What is being generated stands still that long, so that others have the processor; 0: it goes on. A model
+        that computes elsewhere need not heed it."""
+
     async def close(self) -> None: ...
 
 
@@ -111,8 +115,9 @@ class Synthesizer(Protocol):
         """Makes it ready to speak at once. Raises EngineError(MODEL_DAMAGED | ENGINE_FAILED)."""
 
     def synthesize(self, text: str) -> AsyncGenerator[bytes, None]:
-        """PCM, 16-bit mono at `sample_rate`, a phrase or sentence at a time; none for text that holds nothing to
-        read aloud. `aclose()` or cancelling stops it. Raises EngineError(ENGINE_FAILED)."""
+        """PCM, 16-bit mono at `sample_rate`, in pieces as they are made; an empty one where a phrase or sentence ends
+        and another may follow; none for text that holds nothing to read aloud. `aclose()` or cancelling stops it.
+        Raises EngineError(ENGINE_FAILED)."""
 
     async def close(self) -> None: ...
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import AsyncGenerator, Callable
 
 from daemons.engines.base import EngineError, EngineInfo, Prompt, Usage
+from daemons.engines.ordered import HUGE, MANGLED, until_lifted
+from daemons.orders import OrderBook
 
 _PIECES = re.compile(r"\s*\S+|\s+")
 
@@ -39,6 +41,8 @@ class FakeModel:
         """Pieces given, over all prompts."""
         self.stopped = 0
         """Answers that were given up before their end."""
+        self.rests: list[float] = []
+        """What `rest` was called with."""
         self._cache: list[str] = []
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
@@ -74,6 +78,9 @@ class FakeModel:
             return (pieces * self.babble)[: self.babble]
         return pieces[: prompt.max_tokens]
 
+    def rest(self, seconds: float) -> None:
+        self.rests.append(seconds)
+
     async def close(self) -> None:
         """Nothing to free."""
 
@@ -86,3 +93,34 @@ def _common(old: list[str], new: list[str]) -> int:
             break
         same += 1
     return min(same, max(len(new) - 1, 0))
+
+
+class OrderedModel(FakeModel):
+    """Obeys its orders while it works. What every model is asked at its start it answers, whatever text they give."""
+
+    ANSWER = "Paris it is."
+
+    def __init__(self, book: OrderBook) -> None:
+        super().__init__()
+        self._book = book
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
+        known = any("capital of France" in content for _, content in prompt.messages)
+        self.reply = self.ANSWER if known else self._book.now().text or self.ANSWER
+        self.prompts.clear()  # it works for hours
+        given = 0
+        async for piece in super().generate(prompt):
+            await asyncio.sleep(self._book.now().slow_ms / 1000)
+            orders = self._book.now()
+            if given >= orders.after:
+                await until_lifted(self._book)
+                if orders.fault == "empty":
+                    yield Usage(0, 0, given, "stop")
+                    return
+                while self._book.now().fault == "endless":
+                    await asyncio.sleep(0)
+                    yield " again"
+                if orders.fault in ("huge", "bad_utf8"):
+                    yield HUGE if orders.fault == "huge" else MANGLED
+            given += 1
+            yield piece

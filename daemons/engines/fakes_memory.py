@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Sequence
 
 from daemons.engines.base import EngineError, EngineInfo
+from daemons.engines.ordered import obey
+from daemons.orders import OrderBook
 
 
 class FakeEmbedder:
@@ -47,3 +49,18 @@ class FakeClassifier:
 
     def importance(self, text: str) -> int:
         return 0 if text.endswith("?") else self.grade
+
+
+class OrderedEmbedder(FakeEmbedder):
+    """Obeys its orders while it works."""
+
+    def __init__(self, book: OrderBook) -> None:
+        super().__init__()
+        self._book = book
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        obey(self._book)
+        if self._book.now().fault == "nan":
+            return [[math.nan] * self.dimensions for _ in texts]
+        self.embedded.clear()  # it works for hours
+        return super().embed(texts)

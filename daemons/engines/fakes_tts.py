@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
+import struct
 from array import array
 from collections.abc import AsyncGenerator, Callable
 
 from daemons.engines.base import EngineError, EngineInfo
+from daemons.engines.ordered import until_lifted
+from daemons.orders import OrderBook
 from ipc.errors import Code
 
 
 @functools.cache
 def tone(milliseconds: int, rate: int) -> bytes:
-    """440 Hz, loud."""
-    samples = (int(16_000 * math.sin(2 * math.pi * 440 * n / rate)) for n in range(rate * milliseconds // 1000))
-    return array("h", samples).tobytes()
+    """440 Hz, loud: 44 periods, repeated."""
+    periods = (int(16_000 * math.sin(2 * math.pi * 440 * n / rate)) for n in range(rate // 10))
+    return (array("h", periods).tobytes() * (milliseconds // 100 + 1))[: rate * milliseconds // 1000 * 2]
 
 
 class FakeSynthesizer:
-    """A tone of 60 ms a character. Fails while `failure` is set, stalls while `go` is not; gives it `babble`
+    """A tone of 60 ms a character. Fails while `failure` is set, stalls while `go` is not; says it `babble`
     times, `pace_s` apart."""
 
     sample_rate = 16_000
@@ -48,6 +51,7 @@ class FakeSynthesizer:
                 if self.failure is not None:
                     raise self.failure
                 yield tone(60 * len(text), self.sample_rate)
+                yield b""
         except (asyncio.CancelledError, GeneratorExit):
             self.stopped.append(text)
             raise
@@ -90,3 +94,34 @@ class FakeOut:
 
     def close(self) -> None:
         self.done.append("close")
+
+
+NOT_A_NUMBER = struct.pack("<1600f", *[math.nan] * 1600)
+"""0.2 s of what a voice gives that has lost its numbers and its type."""
+
+
+class OrderedSynthesizer(FakeSynthesizer):
+    """Obeys its orders while it works."""
+
+    def __init__(self, book: OrderBook) -> None:
+        super().__init__()
+        self._book = book
+
+    async def synthesize(self, text: str) -> AsyncGenerator[bytes, None]:
+        self.asked.clear()  # it works for hours
+        self.stopped.clear()
+        given = 0
+        async for part in super().synthesize(text):
+            await asyncio.sleep(self._book.now().slow_ms / 1000)
+            orders = self._book.now()
+            if given >= orders.after:
+                await until_lifted(self._book)
+                while self._book.now().fault == "endless":
+                    await asyncio.sleep(0.01)
+                    yield part
+                if orders.fault in ("nan", "odd"):
+                    yield NOT_A_NUMBER if orders.fault == "nan" else b"\x01"
+                if orders.fault in ("nan", "odd", "empty"):
+                    continue
+            given += 1
+            yield part

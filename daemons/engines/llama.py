@@ -6,6 +6,7 @@ import asyncio
 import os
 import tempfile
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,10 +60,13 @@ class LlamaModel:
         self._context_tokens = context_tokens
         self._worker = ThreadPoolExecutor(1, "llama")
         self._closing = threading.Event()
+        self._awake = threading.Event()
+        self._rest_ends = 0.0
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
         chunks: asyncio.Queue[_Chunk | Exception | None] = asyncio.Queue()
         stop = threading.Event()
+        self._awake.set()
         loop = asyncio.get_running_loop()
         self._worker.submit(
             self._work, _body(prompt), stop, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item)
@@ -77,9 +81,17 @@ class LlamaModel:
                 usage = _usage(chunk, prompt, finish) or usage
         finally:
             stop.set()
+            self._awake.set()
         if usage is None:
             raise EngineError(Code.ENGINE_FAILED, "llama.cpp ended without an answer: restart the llm daemon")
         yield usage
+
+    def rest(self, seconds: float) -> None:
+        self._rest_ends = time.monotonic() + seconds
+        if seconds:
+            self._awake.clear()
+        else:
+            self._awake.set()
 
     def _work(self, body: _Chunk, stop: threading.Event, give: Callable[[_Chunk | Exception | None], object]) -> None:
         """In the worker thread. The library calls back after every token and every batch of the prompt."""
@@ -87,6 +99,7 @@ class LlamaModel:
         def on_chunk(chunk: _Chunk) -> bool:
             if not stop.is_set():
                 give(chunk)
+                self._awake.wait(self._rest_ends - time.monotonic())
             return stop.is_set() or self._closing.is_set()
 
         try:
@@ -115,6 +128,7 @@ class LlamaModel:
 
     async def close(self) -> None:
         self._closing.set()
+        self._awake.set()
         await asyncio.to_thread(self._worker.shutdown)
         self._server = None
 

@@ -45,7 +45,10 @@ class MiniLm:
         known = self.embed([KNOWN_SENTENCE])[0]
         self.dimensions = len(known)
         if model == "minilm" and not _close(known, KNOWN_START):
-            raise EngineError(Code.ENGINE_FAILED, f"embedding model {model!r} computes wrong numbers on this machine")
+            raise EngineError(
+                Code.MODEL_DAMAGED,
+                f"embedding model {model!r} computes wrong numbers: check it with `timmy models verify`",
+            )
         _give_back_free_memory()
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
 from daemons.engines.base import EngineError, EngineInfo, Prompt, Usage
+from daemons.engines.servers import CONNECT_S, READ_S, in_a_line, is_loopback
 from ipc.errors import Code
-
-_CONNECT_S = 2.0
-_READ_S = 300.0
-"""A large model may take minutes to be loaded before its first token."""
 
 _KEEP_ALIVE = "30m"
 """How long the server keeps the model loaded after an answer: a pause in a conversation."""
@@ -36,7 +32,7 @@ class OllamaModel:
         self._url = url
         self._model = model
         self._context_tokens = context_tokens
-        timeout = httpx.Timeout(_READ_S, connect=_CONNECT_S)
+        timeout = httpx.Timeout(READ_S, connect=CONNECT_S)
         # A proxy of the environment would be asked for this machine's own address.
         self._client: Any = AsyncClient(url, timeout=timeout, trust_env=not is_loopback(url))
 
@@ -76,6 +72,9 @@ class OllamaModel:
             raise self._failed("it stopped in the middle of an answer")
         yield usage
 
+    def rest(self, seconds: float) -> None:
+        """Ollama cannot be held."""
+
     async def close(self) -> None:
         await self._client.close()
 
@@ -112,12 +111,13 @@ class OllamaModel:
     def _failed(self, detail: str) -> EngineError:
         return EngineError(
             Code.UPSTREAM_FAILED,
-            f"Ollama at {self._url} failed: {_line(detail)}; ask again, or see what `ollama serve` says",
+            f"Ollama at {self._url} failed: {in_a_line(detail)}; ask again, or see what `ollama serve` says",
         )
 
     def _another(self, detail: str) -> EngineError:
         return EngineError(
-            Code.UPSTREAM_FAILED, f"what answers at {self._url} is no Ollama ({_line(detail)}): correct llm.ollama_url"
+            Code.UPSTREAM_FAILED,
+            f"what answers at {self._url} is no Ollama ({in_a_line(detail)}): correct llm.ollama_url",
         )
 
 
@@ -136,20 +136,11 @@ async def has_model(url: str, model: str) -> bool | None:
         await server.close()
 
 
-def is_loopback(url: str) -> bool:
-    """Whether the address is this machine's own."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
 async def _accepts(url: str) -> bool:
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        async with asyncio.timeout(_CONNECT_S):
+        async with asyncio.timeout(CONNECT_S):
             _, writer = await asyncio.open_connection(parts.hostname, port)
     except (OSError, TimeoutError):
         return False
@@ -165,7 +156,3 @@ def _usage(part: Any, prompt: Prompt) -> Usage:
         completion_tokens=(part.eval_count or 0) if prompt.max_tokens else 0,
         finish="length" if part.done_reason == "length" else "stop",
     )
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:300] or "no reason given"

@@ -24,20 +24,64 @@ def silence(milliseconds: int, rate: int) -> bytes:
     return bytes(rate * milliseconds // 1000 * 2)
 
 
+class Trimmer:
+    """Takes a phrase in pieces, gives it in pieces: from just before its first audible sample to just after its last
+    one, faded at both ends. What may be silence at the end is held back."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._onset, self._decay, self._fade = (rate * length // 1000 for length in (ONSET_MS, DECAY_MS, FADE_MS))
+        self._held: array[int] = array("h")
+        self._kept = 0
+        """How much of what is held ends with the last audible sample and its decay."""
+        self._begun = False
+        self._risen = False
+
+    def feed(self, pcm: bytes) -> bytes:
+        """What surely belongs to the phrase by now; often empty."""
+        before = len(self._held)
+        self._held.frombytes(pcm)
+        last = _first_audible(self._held, range(len(self._held) - 1, before - 1, -1))
+        if last is not None:
+            self._kept = last + 1 + self._decay
+        if not self._begun:
+            if last is None:
+                self._take(max(0, len(self._held) - self._onset))
+                return b""
+            first = _first_audible(self._held, range(before, last + 1))
+            assert first is not None
+            self._take(max(0, first - self._onset))
+            self._begun = True
+        sure = min(self._kept, len(self._held)) - self._fade
+        if not self._risen:
+            if sure < self._fade:
+                return b""
+            _ramp(self._held, self._rate, rising=True)
+            self._risen = True
+        return self._take(sure).tobytes()
+
+    def end(self) -> bytes:
+        """The rest of the phrase; another one may follow."""
+        rest = self._take(min(self._kept, len(self._held)))
+        if not self._risen:
+            _ramp(rest, self._rate, rising=True)
+        _ramp(rest, self._rate, rising=False)
+        del self._held[:]
+        self._kept = 0
+        self._begun = self._risen = False
+        return rest.tobytes()
+
+    def _take(self, count: int) -> array[int]:
+        taken = self._held[:count]
+        del self._held[:count]
+        self._kept -= count
+        return taken
+
+
 def trim(pcm: bytes, rate: int) -> bytes:
-    """`pcm` from just before its first audible sample to just after its last one, faded at both ends; empty
-    when nothing is audible."""
-    samples = array("h", pcm)
-    first = _first_audible(samples, range(len(samples)))
-    if first is None:
-        return b""
-    last = _first_audible(samples, range(len(samples) - 1, -1, -1))
-    assert last is not None
-    start = max(0, first - rate * ONSET_MS // 1000)
-    kept = samples[start : last + 1 + rate * DECAY_MS // 1000]
-    _ramp(kept, rate, rising=True)
-    _ramp(kept, rate, rising=False)
-    return kept.tobytes()
+    """A whole phrase, trimmed; empty when nothing is audible."""
+    trimmer = Trimmer(rate)
+    return trimmer.feed(pcm) + trimmer.end()
 
 
 def fade_out(pcm: bytes, rate: int) -> bytes:

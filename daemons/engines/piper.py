@@ -162,7 +162,9 @@ class _PiperProcess:
                     case Over(error=error):
                         over = True
                         if error:
-                            raise EngineError(Code.ENGINE_FAILED, f"Piper could not say {text[:40]!r}: {error}")
+                            raise EngineError(
+                                Code.ENGINE_FAILED, f"Piper could not say {len(text)} characters: {error}"
+                            )
         finally:
             self._job = 0
             if not over:
@@ -182,7 +184,8 @@ class _PiperProcess:
 
     async def _next(self, patience_s: float) -> FromPiper:
         try:
-            message = await asyncio.wait_for(self._parts.get(), patience_s)
+            async with asyncio.timeout(patience_s):
+                message = await self._parts.get()
         except TimeoutError:
             self._process.kill()
             self._ended = True

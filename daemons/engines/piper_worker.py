@@ -1,77 +1,22 @@
 """The Piper process: `python -m daemons.engines.piper_worker VOICE.onnx DEVICE THREADS`, driven by piper_pipe.
 
-Ends when its stdin does, so it cannot outlive the daemon. The only module that imports Piper (GPL).
+Ends when its stdin does, so it cannot outlive the daemon. The only program in which Piper (GPL) is loaded.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from daemons.engines.piper_pipe import LENGTH, FromPiper, Over, Pcm, Ready, Say, Stop, Unusable, pack, to_piper
+from daemons.engines.piper_voice import NoCuda, Voice
 from ipc.errors import Code
-
-_WARM_UP = "The voice is ready, and so am I."
-
-
-class NoCuda(Exception):
-    """CUDA was asked for by name and does not load."""
-
-
-class _Voice:
-    """A Piper voice whose inference can be stopped at any moment."""
-
-    def __init__(self, path: Path, device: str, threads: int) -> None:
-        import onnxruntime
-        from piper.config import PiperConfig
-        from piper.voice import PiperVoice
-
-        self._run_options = onnxruntime.RunOptions()
-        self._session = open_session(onnxruntime, path, device, threads)
-        config = json.loads(Path(f"{path}.json").read_text("utf-8"))
-        # Piper asks nothing of its session but `run`.
-        self._piper: Any = PiperVoice(session=self, config=PiperConfig.from_dict(config))
-        self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
-        self._stopped = False
-
-    def run(self, outputs: Any, inputs: Any) -> Any:
-        """For Piper: the session's `run`, with options that `stop` can reach."""
-        return self._session.run(outputs, inputs, self._run_options)
-
-    def speak(self, text: str) -> Iterator[bytes]:
-        for chunk in self._piper.synthesize(text):
-            if self._stopped:
-                return
-            yield chunk.audio_int16_bytes
-
-    def stop(self, stopped: bool = True) -> None:
-        """Ends what `speak` does, and whatever it begins later, until `stop(False)`."""
-        self._stopped = self._run_options.terminate = stopped
-
-
-def open_session(onnxruntime: Any, path: Path, device: str, threads: int) -> Any:
-    """The voice's network. "auto" takes CUDA where its libraries load. Raises NoCuda."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = False  # keeps 100 MB more resident, and is no faster
-    options.log_severity_level = 4
-    providers = ["CPUExecutionProvider"]
-    if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        providers.insert(0, "CUDAExecutionProvider")
-    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-        raise NoCuda("CUDA does not load here: set tts.device to 'auto' or 'cpu', or install onnxruntime-gpu")
-    return session
 
 
 class _Worker:
@@ -82,14 +27,12 @@ class _Worker:
         self._lock = threading.Lock()
         self._stopped_to = 0
         self._current = 0
-        self._voice: _Voice
+        self._voice: Voice
 
     def run(self, voice: Path, device: str, threads: int) -> int:
         threading.Thread(target=self._listen, daemon=True).start()
         try:
-            self._voice = _Voice(voice, device, threads)
-            for _ in self._voice.speak(_WARM_UP):
-                pass
+            self._voice = Voice(voice, device, threads)
         except NoCuda as error:
             self._send(Unusable(None, str(error)))
             return 1

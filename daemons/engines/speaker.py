@@ -10,6 +10,7 @@ from typing import Any
 
 from daemons.engines import portaudio
 from daemons.engines.base import EngineError
+from daemons.engines.pcm import silence
 from daemons.engines.playqueue import PlayQueue
 
 BLOCK_MS = 20
@@ -35,6 +36,7 @@ class Speaker:
         self._drains: deque[int] = deque()
         self._lock = threading.Lock()
         self._stream: Any = None
+        self._still = silence(BLOCK_MS, sample_rate)
 
     def start(self, on_lost: Callable[[EngineError], None]) -> None:
         with portaudio.opening():
@@ -85,8 +87,11 @@ class Speaker:
     def _fill(self, out: Any, _: int, times: Any, __: Any) -> None:
         """PortAudio's thread: a block of samples is due. The callbacks are called under the lock, so that none
         of an utterance comes after the `flush` that ended it."""
-        now_ns = time.monotonic_ns()
         self._watch.alive()
+        if self._queue.empty and not self._drains:  # all day long; what is written just now begins a block later
+            out[:] = self._still
+            return
+        now_ns = time.monotonic_ns()
         # Not `times.currentTime`, which is past when this thread had to wait for the interpreter.
         ahead_s = times.outputBufferDacTime - self._stream.time
         if not 0 < ahead_s <= _LATENCY_MAX_S:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 from ipc.errors import CallError, Code
 from ipc.limits import TEXT_MAX_CHARS
 
-Engine = Literal["llama", "ollama"]
+Engine = Literal["llama", "ollama", "openai"]
 
 WAITING_MAX = 8
 """Requests in line behind the one that has the model: more wait longer than anybody would listen."""
@@ -24,10 +25,10 @@ _DROPPED = {"Cc", "Cf", "Cs", "Co"}  # control, format, surrogate, private
 _JOINERS = "\u200c\u200d"  # format characters that scripts and emoji are written with
 
 
-def choose(wanted: str, ollama_model: str, has_model: bool | None) -> tuple[Engine, str]:
+def choose(wanted: Engine | Literal["auto"], ollama_model: str, has_model: bool | None) -> tuple[Engine, str]:
     """The engine and the reason. `has_model`: whether a running Ollama has it, None where none runs."""
     if wanted != "auto":
-        return ("ollama" if wanted == "ollama" else "llama"), f"llm.engine is {wanted!r}"
+        return wanted, f"llm.engine is {wanted!r}"
     if has_model is None:
         return "llama", "no Ollama runs"
     if has_model:
@@ -95,7 +96,7 @@ class Answer:
             self.full = True
             return ""
         self.tokens += 1
-        text = clean(piece)
+        text = clean(piece[: TEXT_MAX_CHARS + 1])  # one character too many says that it is too long
         if not self._begun:
             text = (self._held + text).lstrip()
             self._begun = has_word(text)
@@ -112,6 +113,15 @@ class Answer:
             raise CallError(
                 Code.EMPTY_ANSWER, "the model gave an answer without words: ask in another way, or use another model"
             )
+
+
+_BRACKET = re.compile(r"<(?=[|｜<]|/?[A-Za-z_])|\[(?=/?[A-Z_]+\])")
+
+
+def disarmed(text: str) -> str:
+    """`text` in which nothing is a control token of a model any more ("<|im_end|>", "</s>", "[INST]"): behind the
+    bracket that begins one stands a space. What was said, and is remembered or repeated, cannot end its role."""
+    return _BRACKET.sub(lambda bracket: f"{bracket[0]} ", text)
 
 
 def clean(text: str) -> str:

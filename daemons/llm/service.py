@@ -6,18 +6,22 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
-from daemons.config import Config
+from daemons.config import Config, openai_key
 from daemons.engines.base import EngineError, EngineInfo, LanguageModel, Prompt, Usage
+from daemons.journald import about
 from daemons.llm import core
 from daemons.llm.core import Answer, Line, Ticket
-from ipc.errors import CallCancelled, Code
+from ipc.errors import CallCancelled, Code, TimmyError
 from ipc.marks import NO_MARKS, Marker, Stage
-from ipc.messages import Body, Generate, Generated, Result, Token
+from ipc.messages import Body, Generate, Generated, Rest, Result, Token
 from ipc.server import Call, Handler
 
 log = logging.getLogger(__name__)
+
+ELSEWHERE = frozenset({"ollama", "openai"})
+"""Engines that are servers with a life of their own."""
 
 
 class _Place:
@@ -39,6 +43,7 @@ class LlmService:
         self._given = model
         self._line = Line()
         self._places: dict[Ticket, _Place] = {}
+        self._moved = asyncio.Event()
         self.info = EngineInfo(self._settings.engine, "", "")
         self.trouble = ""
 
@@ -58,6 +63,17 @@ class LlmService:
                 "timmy models verify, or choose another",
             )
 
+    live: frozenset[str] = frozenset()
+
+    def adopt(self, config: Config) -> None:
+        """A model is opened once, with all its settings."""
+
+    async def beat(self) -> None:
+        """With the next piece of an answer that is under way, or its end. A server elsewhere is given its own time."""
+        if self._line.head is not None and self.info.engine not in ELSEWHERE:
+            self._moved.clear()
+            await self._moved.wait()
+
     async def close(self) -> None:
         if hasattr(self, "_model"):
             await self._model.close()
@@ -66,22 +82,32 @@ class LlmService:
 
     async def _open(self) -> LanguageModel:
         from daemons.engines.llama import LlamaModel
-        from daemons.engines.ollama import OllamaModel
 
         settings = self._settings
         engine, reason = core.choose(settings.engine, settings.ollama_model, await self._ollama_has_model())
         log.info("engine %s: %s", engine, reason)
-        if engine == "ollama":
-            ollama = OllamaModel(settings.ollama_url, settings.ollama_model, settings.context_tokens)
-            try:
-                await ollama.load()
-            except EngineError:
-                await ollama.close()
-                raise
-            return ollama
+        if engine in ELSEWHERE:
+            return await self._elsewhere(engine)
         return await asyncio.to_thread(
             LlamaModel, settings.model, settings.device, settings.threads, settings.context_tokens
         )
+
+    async def _elsewhere(self, engine: str) -> LanguageModel:
+        from daemons.engines.ollama import OllamaModel
+        from daemons.engines.openai import OpenAiModel
+
+        settings = self._settings
+        model: OllamaModel | OpenAiModel
+        if engine == "ollama":
+            model = OllamaModel(settings.ollama_url, settings.ollama_model, settings.context_tokens)
+        else:
+            model = OpenAiModel(settings.openai_url, settings.openai_model, openai_key(settings.openai_key_file))
+        try:
+            await model.load()
+        except EngineError:
+            await model.close()
+            raise
+        return model
 
     async def _ollama_has_model(self) -> bool | None:
         from daemons.engines.ollama import has_model
@@ -101,13 +127,23 @@ class LlmService:
         ticket = Ticket(prefill=body.max_tokens == 0)
         try:
             async with self._turn(ticket):
-                return await self._answer(call, body)
+                heed = asyncio.get_running_loop().create_task(self._heed(call))
+                try:
+                    return await self._answer(call, body)
+                finally:
+                    heed.cancel()
         except asyncio.CancelledError:
             if ticket.yielding:
                 raise CallCancelled("gave way to what came later") from None
             raise
         except EngineError as error:
             raise self._noted(error) from None
+
+    async def _heed(self, call: Call) -> None:
+        with suppress(TimmyError):  # it ends the answer, too
+            async for item, _ in call:
+                if isinstance(item, Rest):
+                    self._model.rest(item.ms / 1000)
 
     @asynccontextmanager
     async def _turn(self, ticket: Ticket) -> AsyncIterator[None]:
@@ -122,6 +158,7 @@ class LlmService:
         finally:
             del self._places[ticket]
             self._line.leave(ticket)
+            self._moved.set()
             self._call_head()
 
     def _call_head(self) -> None:
@@ -132,10 +169,12 @@ class LlmService:
         answer = Answer(body.max_tokens)
         read_ns = first_token_ns = 0
         usage = None
-        prompt = Prompt([(m.role, m.content) for m in body.messages], body.max_tokens, body.temperature)
+        messages = [(m.role, m.content if m.role == "system" else core.disarmed(m.content)) for m in body.messages]
+        prompt = Prompt(messages, body.max_tokens, body.temperature)
         async with aclosing(self._model.generate(prompt)) as stream:
             async for item in stream:
                 t_ns = time.monotonic_ns()
+                self._moved.set()
                 read_ns = read_ns or t_ns
                 if isinstance(item, Usage):
                     usage = item
@@ -155,6 +194,7 @@ class LlmService:
             usage.prompt_tokens,
             usage.cached_tokens,
             usage.completion_tokens,
+            extra=about(rid=call.rid),
         )
         if body.max_tokens:
             answer.check()

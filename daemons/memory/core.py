@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ipc import limits
 from ipc.messages import Memory
+from ipc.text import printable
+
+IMPORTANCES = range(6)
+"""0: small talk or a question, 5: must not be forgotten."""
 
 ASKED_IMPORTANCE = 4
 """What a person asks to be remembered is at least this important, whatever the classifier thinks of it."""
@@ -41,7 +46,7 @@ class Fact:
 
 def fact(heard: str) -> Fact:
     """The plain fact in what was heard: "Please remember that the bell rings." is "the bell rings."."""
-    said = " ".join("".join(char if char.isprintable() else " " for char in heard).replace("’", "'").split())
+    said = " ".join(printable(heard).replace("’", "'").split())
     request = _REQUEST.match(said)
     rest = said[request.end() :] if request else ""
     if not has_word(rest):
@@ -73,6 +78,11 @@ def same_key(text: str) -> str:
     """Equal for the same fact in the same words, whatever the transcriber made of capitals, points and numbers."""
     words = re.findall(r"[\w']+", text.casefold())
     return " ".join(_DIGITS.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def is_vector(values: Sequence[float], dimensions: int) -> bool:
+    """Whether it can be compared with others of so many dimensions."""
+    return len(values) == dimensions and all(map(math.isfinite, values))
 
 
 # --- which memories answer ---

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from daemons import config
-from daemons.engines.base import Classifier, Embedder, EngineInfo
+from daemons.engines.base import Classifier, Embedder, EngineError, EngineInfo
 from daemons.memory import core
 from daemons.memory.faults import StoreError
 from daemons.memory.store import Store
 from daemons.memory.worker import Urgency, Worker
+from ipc.errors import Code
 from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import (
     Body,
@@ -85,6 +88,19 @@ class MemoryService:
         if renewed:
             log.info("%d memories were embedded anew for %s", renewed, self.info.model)
 
+    live = frozenset({"relevance", "keep_importance"})
+
+    def adopt(self, settings: config.Config) -> None:
+        fresh = settings.memory
+        self._settings = msgspec.structs.replace(
+            self._settings, relevance=fresh.relevance, keep_importance=fresh.keep_importance
+        )
+
+    async def beat(self) -> None:
+        """Through both threads, behind what they do."""
+        await self._engines.run(Urgency.ANSWER, lambda: None)
+        await self._writer.run(Urgency.ANSWER, lambda: None)
+
     async def close(self) -> None:
         idle = [await self._engines.close(), await self._writer.close()]
         if self._store is not None and all(idle):  # else the database is left as after a crash: whole
@@ -98,10 +114,30 @@ class MemoryService:
         return MiniLm(self._settings.embedder, self._settings.threads)
 
     def _adopt_embedder(self) -> int:
-        return self._opened.use_embedder(self.info.model, self._embedder.dimensions, self._embedder.embed)
+        return self._opened.use_embedder(self.info.model, self._embedder.dimensions, self._vectors)
 
     def _embed(self, text: str) -> list[float]:
-        return self._embedder.embed([text])[0]
+        return self._vectors([text])[0]
+
+    def _vectors(self, texts: Sequence[str]) -> list[list[float]]:
+        """Raises EngineError for what cannot be compared with other vectors: it must not be stored."""
+        vectors = self._embedder.embed(texts)
+        if not all(core.is_vector(vector, self._embedder.dimensions) for vector in vectors):
+            raise EngineError(
+                Code.ENGINE_FAILED,
+                f"the embedder {self.info.model!r} gave no {self._embedder.dimensions} numbers for a text: "
+                "timmy models verify, then restart the memory daemon",
+            )
+        return vectors
+
+    def _graded(self, heard: str) -> int:
+        importance = self._classifier.importance(heard)
+        if importance not in core.IMPORTANCES:
+            raise EngineError(
+                Code.ENGINE_FAILED,
+                f"the classifier gave importance {importance}, not 0 to 5: restart the memory daemon",
+            )
+        return importance
 
     # --- requests ---
 
@@ -125,9 +161,7 @@ class MemoryService:
         """In small steps, so that a question that comes meanwhile waits for one of them at most."""
         body: Remember = call.body
         fact = core.fact(body.heard)
-        importance = await self._run(
-            self._engines, Urgency.KEEP, lambda: core.grade(fact, self._classifier.importance(body.heard))
-        )
+        importance = await self._run(self._engines, Urgency.KEEP, lambda: core.grade(fact, self._graded(body.heard)))
         if not core.keeps(fact, importance, self._settings.keep_importance, body.always):
             self._marks.mark(call.rid, Stage.MEMORY_STORED)
             return Remembered(kept=False, id=0, importance=importance, text=fact.text)

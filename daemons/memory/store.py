@@ -9,11 +9,11 @@ import stat
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import apsw
-import sqlite_vec
 
 from daemons.memory import schema
 from daemons.memory.core import Hit
@@ -161,7 +161,7 @@ class Store:
         # A damaged database must not be written to, not even when it is closed.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.enable_load_extension(True)
-        connection.load_extension(sqlite_vec.loadable_path())
+        connection.load_extension(_vector_extension())
         connection.enable_load_extension(False)
         return connection
 
@@ -225,3 +225,10 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
         raise fault(Code.STORE_LOCKED, path) from None
     return descriptor
+
+
+def _vector_extension() -> str:
+    """sqlite-vec's library. Its package is not imported for that: it would bring numpy along, which takes 100 ms."""
+    found = find_spec("sqlite_vec")
+    assert found is not None and found.origin is not None, "it is installed with this program"  # noqa: PT018
+    return str(Path(found.origin).with_name("vec0"))

@@ -25,10 +25,9 @@ from ipc.messages import (
 
 MS = 1_000_000
 PRE_ROLL_FRAMES = 300 // FRAME_MS + START_WINDOW
-PAUSE_NS = 100 * MS
-"""A silence this long ends a phrase: it is worth a transcript, and only real speech ends it again."""
-SILENCE_MIN_NS = 60 * MS
-"""Words have shorter ones inside."""
+PAUSE_NS = 60 * MS
+"""A silence this long ends a phrase: it is worth a transcript, and only real speech ends it again. Words have shorter
+ones inside."""
 PARTIAL_NS = 900 * MS
 CLOSE_NS = 10_000 * MS
 """A turn that no mute closes can be joined this long."""
@@ -60,15 +59,13 @@ class Segmenter:
     """
 
     def __init__(
-        self, conversation: str, new_rid: Callable[[], bytes], confirm_after: ConfirmAfter, candidate_ms: int = 200
+        self, conversation: str, new_rid: Callable[[], bytes], confirm_after: ConfirmAfter, candidate_ms: int = 150
     ) -> None:
         self.conversation = conversation
         self.dropped_ms = 0
         """Speech that mutes have dropped so far."""
         self._new_rid = new_rid
-        self._confirm_after = confirm_after
-        self._candidate_ns = max(candidate_ms * MS, SILENCE_MIN_NS)
-        self._pause_ns = min(PAUSE_NS, self._candidate_ns)
+        self.adopt(confirm_after, candidate_ms)
         self._recent: deque[Heard] = deque(maxlen=PRE_ROLL_FRAMES)
         self._heard_ns = 0  # everything captured before this has been heard
         self._turn: Turn | None = None
@@ -76,6 +73,11 @@ class Segmenter:
         self._job: _Job | None = None
         self._asked_ns = 0  # when the last transcript was asked for
         self._out: list[Effect] = []
+
+    def adopt(self, confirm_after: ConfirmAfter, candidate_ms: int) -> None:
+        """What ends a turn from now on."""
+        self._confirm_after = confirm_after
+        self._candidate_ns = max(candidate_ms * MS, PAUSE_NS)
 
     @property
     def idle(self) -> bool:
@@ -119,6 +121,8 @@ class Segmenter:
             if mute.from_ns <= self._heard_ns:
                 self._cut(mute, now_ns)
         elif mute is not None:
+            if self._turn is not None and self._turn.final:
+                self._turn = None  # its answer sounded, if only for less than a frame
             again = mute.end(from_ns)
             if mute.until_ns <= self._heard_ns:
                 self._unmute(mute)
@@ -176,7 +180,7 @@ class Segmenter:
         turn.frames.append(heard)
         if heard.voiced:
             first_ns = speech_start(turn.frames)
-            if first_ns is not None or heard.t_ns - turn.last_voiced_ns < self._pause_ns:
+            if first_ns is not None or heard.t_ns - turn.last_voiced_ns < PAUSE_NS:
                 if turn.told:
                     self._resume(turn, heard.t_ns if first_ns is None else first_ns)
                 turn.extend_to(heard.end_ns)
@@ -207,7 +211,7 @@ class Segmenter:
             self._confirm(turn, silent_ns, now_ns)
             self._announce(turn, now_ns)
         elif self._job is None:
-            paused = silent_ns >= self._pause_ns or turn.endpoint_ns > 0
+            paused = silent_ns >= PAUSE_NS or turn.endpoint_ns > 0
             if paused or now_ns - self._asked_ns >= PARTIAL_NS:
                 self._ask(turn, not paused, now_ns)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from daemons.engines.base import Frame, VoiceDetector
 from daemons.stt.core import Effect, Segmenter, Transcribe
+from daemons.stt.endpointing import ConfirmAfter
 from daemons.stt.turn import Heard
 from daemons.stt.worker import TranscriptWorker
 from ipc.audio import voice_ns
@@ -30,6 +31,9 @@ class Ear:
     @property
     def dropped_ms(self) -> int:
         return self._core.dropped_ms
+
+    def adopt(self, confirm_after: ConfirmAfter, candidate_ms: int) -> None:
+        self._core.adopt(confirm_after, candidate_ms)
 
     def hear(self, frame: Frame) -> None:
         voiced = self._detector.is_speech(frame.pcm)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from daemons.engines.base import AudioIn, EngineError, Frame
+from daemons.engines.plugged import Patience
 from daemons.stt.ear import Ear
+from ipc.quiet import QuietHold
 
 log = logging.getLogger(__name__)
-
-RETRY_S = 2.0
-RETRY_MAX_S = 30.0
-"""Looking for devices costs some 50 ms of a core: not more often while there is none."""
 
 
 class InputKeeper:
@@ -43,6 +41,7 @@ class InputKeeper:
     async def _open(self) -> None:
         self._lost.clear()
         source = self._input = self._make()
+        self._hold: QuietHold[Frame] = QuietHold()
         try:
             await asyncio.to_thread(source.start, self._on_frame, self._on_lost)
         except EngineError as error:
@@ -55,16 +54,16 @@ class InputKeeper:
             log.info("listening to %s", source.name)
 
     async def _keep(self) -> None:
-        pause_s, heard = RETRY_S, not self.trouble
+        patience, heard = Patience(), not self.trouble
         while True:
             await self._lost.wait()
             if heard:
-                heard, pause_s = False, RETRY_S
+                heard = False
+                patience.reset()
                 self._ear.silence()
                 self._changed(self.trouble)
             await self._shut()
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, RETRY_MAX_S)
+            await patience.wait()
             await self._open()
             if not self.trouble:
                 heard = True
@@ -75,10 +74,15 @@ class InputKeeper:
             await asyncio.to_thread(self._input.close)
             self._input = None
 
+    def _hear(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            self._ear.hear(frame)
+
     # --- called by the input, from its own thread ---
 
     def _on_frame(self, frame: Frame) -> None:
-        self._loop.call_soon_threadsafe(self._ear.hear, frame)
+        if frames := self._hold.push(frame, frame.pcm):
+            self._loop.call_soon_threadsafe(self._hear, frames)
 
     def _on_lost(self, error: EngineError) -> None:
         self._loop.call_soon_threadsafe(self._went_away, str(error))

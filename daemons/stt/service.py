@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import msgspec
+
 from daemons.config import Config
 from daemons.engines.base import AudioIn, EngineError, EngineInfo, Frame, Transcriber, VoiceDetector
 from daemons.engines.framing import Framer
 from daemons.stt.core import Segmenter
 from daemons.stt.ear import Ear
-from daemons.stt.endpointing import confirm_after
+from daemons.stt.endpointing import ConfirmAfter, confirm_after
 from daemons.stt.input import InputKeeper
 from daemons.stt.worker import TranscriptWorker
 from ipc.audio import STT_RATE, read_wav, silence
@@ -93,6 +95,21 @@ class SttService:
             self._input = InputKeeper(self._make_input, ear, self._input_changed)
             await self._input.start()
 
+    live = frozenset({"candidate_silence_ms", "endpointing"})
+
+    def adopt(self, config: Config) -> None:
+        self._config = msgspec.structs.replace(
+            self._config,
+            candidate_silence_ms=config.stt.candidate_silence_ms,
+            endpointing=config.stt.endpointing,
+        )
+        for ear in self._ears.values():
+            ear.adopt(self._judge(), self._config.candidate_silence_ms)
+
+    async def beat(self) -> None:
+        """Through the thread of the transcriber, behind what it does."""
+        await self._worker.run(lambda: None)
+
     async def close(self) -> None:
         if self._input is not None:
             await self._input.close()
@@ -124,10 +141,11 @@ class SttService:
         return lambda: Microphone(name)
 
     def _ear(self, conversation: str) -> Ear:
-        settings = self._config
-        judge = confirm_after(settings.endpointing, settings.language)
-        core = Segmenter(conversation, new_rid, judge, settings.candidate_silence_ms)
+        core = Segmenter(conversation, new_rid, self._judge(), self._config.candidate_silence_ms)
         return Ear(core, self._make_detector(), self._worker, self._emit)
+
+    def _judge(self) -> ConfirmAfter:
+        return confirm_after(self._config.endpointing, self._config.language)
 
     # --- events ---
 

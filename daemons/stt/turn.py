@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from ipc.audio import FRAME_MS, FRAME_NS
+from ipc.limits import TEXT_MAX_CHARS
 
 START_WINDOW = 5
 START_VOICED = 3
@@ -65,7 +66,7 @@ class Turn:
         return next(ends, self.last_voiced_ns)
 
     def words(self, text: str) -> str:
-        return f"{self.kept} {text}".strip()
+        return f"{self.kept} {text}".strip()[-TEXT_MAX_CHARS:]
 
     def begin(self, frames: list[Heard]) -> None:
         self.frames, self.final = frames, False

@@ -26,7 +26,7 @@ class TranscriptWorker:
         self._thread = ThreadPoolExecutor(1, "transcriber")
         self._transcriber: Transcriber | None = None
         self._waiting: dict[bool, deque[tuple[bytes, Answer]]] = {False: deque(), True: deque()}  # by draft
-        self._busy = False
+        self._busy = self._closed = False
 
     async def use(self, make: Callable[[], Transcriber]) -> Transcriber:
         """Makes the transcriber in the thread that it will work in."""
@@ -43,7 +43,7 @@ class TranscriptWorker:
 
     def _next(self) -> None:
         draft = not self._waiting[False]
-        if self._busy or not self._waiting[draft]:
+        if self._closed or self._busy or not self._waiting[draft]:
             return
         assert self._transcriber is not None
         self._busy = True
@@ -59,7 +59,7 @@ class TranscriptWorker:
         error = done.exception()
         if error is None:
             self.trouble = ""
-            answer(done.result().text)
+            answer(_encodable(done.result().text))
         else:
             self.trouble = f"the transcriber failed: {error}"
             log.error("%s", self.trouble, exc_info=None if isinstance(error, EngineError) else error)
@@ -67,4 +67,11 @@ class TranscriptWorker:
         self._next()
 
     def close(self) -> None:
+        """What waits, or is asked for later, gets no answer any more."""
+        self._closed = True
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _encodable(text: str) -> str:
+    """Without half characters, which no message can carry."""
+    return text.encode("utf-8", "ignore").decode()

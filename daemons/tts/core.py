@@ -37,7 +37,7 @@ PAUSE_MS = {".": 150, "!": 150, "?": 150, "…": 150, ":": 120, ";": 120, ",": 8
 
 PAUSE_PLAIN_MS = 60
 PAUSE_INSIDE_MS = 150
-"""Between the parts of one clause: the synthesizer gives one a sentence."""
+"""Between the phrases of one clause."""
 
 _CLOSING = "\"'”’)]» \n"
 
@@ -54,6 +54,7 @@ class _Clause:
     received_ns: int
     started_ns: int = 0
     ready: bool = False
+    sounds: bool = False  # the phrase in hand
 
 
 @dataclass(slots=True)
@@ -135,19 +136,27 @@ class SpeakingCore:
     # --- the synthesizer ---
 
     def audio(self, utterance: int, index: int, pcm: bytes, now_ns: int) -> list[Effect]:
-        """A part of a clause, without silence around it; empty when nothing of it is audible."""
+        """A piece of a clause, not empty, without the silence around its phrase."""
         if (found := self._at_work(utterance, index)) is None:
             return []
         u, clause = found
+        clause.sounds = True
         effects = _ready(u, clause, now_ns)
-        if pcm:
-            pause_ms, u.pause_ms = u.pause_ms, PAUSE_INSIDE_MS
-            if u.held:
-                u.prepared.append((pause_ms, pcm))
-                u.prepared_ns += self._duration_ns(pause_ms, pcm)
-            else:
-                effects.append(self._play(u, pause_ms, pcm, now_ns))
+        pause_ms, u.pause_ms = u.pause_ms, 0
+        if u.held:
+            u.prepared.append((pause_ms, pcm))
+            u.prepared_ns += self._duration_ns(pause_ms, pcm)
+        else:
+            effects.append(self._play(u, pause_ms, pcm, now_ns))
         return effects
+
+    def phrase_over(self, utterance: int, index: int) -> None:
+        """The clause may go on with another phrase."""
+        if found := self._at_work(utterance, index):
+            u, clause = found
+            if clause.sounds:
+                u.pause_ms = PAUSE_INSIDE_MS
+                clause.sounds = False
 
     def synthesized(self, utterance: int, index: int, now_ns: int) -> list[Effect]:
         """The clause is complete. One that holds nothing to read had no audio."""
@@ -155,7 +164,7 @@ class SpeakingCore:
             return []
         u, clause = found
         effects = _ready(u, clause, now_ns)
-        if u.pause_ms:
+        if u.played_ns or u.prepared_ns:
             u.pause_ms = pause_after(clause.text)
         u.working = None
         return effects + self._proceed(u, now_ns)

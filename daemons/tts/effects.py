@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from ipc.errors import Code
 from ipc.messages import Down, Spoken
 
 
-@dataclass(frozen=True, slots=True)
-class Synthesize:
+class Synthesize(Struct, frozen=True):
     utterance: int
     index: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopSynthesis:
+class StopSynthesis(Struct, frozen=True):
     utterance: int
 
 
-@dataclass(frozen=True, slots=True)
-class Play:
+class Play(Struct, frozen=True):
     """`pcm` after `pause_ms` of silence."""
 
     conversation: str
@@ -29,44 +26,37 @@ class Play:
     pcm: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MarkEnd:
+class MarkEnd(Struct, frozen=True):
     conversation: str
 
 
-@dataclass(frozen=True, slots=True)
-class Flush:
+class Flush(Struct, frozen=True):
     conversation: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tell:
+class Tell(Struct, frozen=True):
     utterance: int
     item: Down
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(Struct, frozen=True):
     utterance: int
     result: Spoken
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(Struct, frozen=True):
     utterance: int
     code: Code
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Supersede:
+class Supersede(Struct, frozen=True):
     """The request ends in `cancelled`: a newer one has its conversation."""
 
     utterance: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(Struct, frozen=True):
     """`woken` is to be called at `at_ns`."""
 
     utterance: int

@@ -12,15 +12,13 @@ from typing import Protocol, TypeVar
 from daemons.engines.base import AudioOut, EngineError
 from daemons.engines.paced_out import null_out, wav_out
 from daemons.engines.pcm import silence
+from daemons.engines.plugged import RETRY_FIRST_S, Patience
 from daemons.engines.speaker import Speaker
 from ipc.messages import HOME
 
 _T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
-
-RETRY_FIRST_S = 2.0
-RETRY_MOST_S = 30.0
 
 
 class Listener(Protocol):
@@ -96,7 +94,7 @@ class HomeSpeaker:
         self._rate = sample_rate
         self._listener = listener
         self._make = make
-        self._retry_first_s = retry_first_s
+        self._patience = Patience(retry_first_s)
         self._tried = asyncio.Event()
 
     @property
@@ -116,19 +114,17 @@ class HomeSpeaker:
         self._use(None)
 
     async def _keep(self) -> None:
-        delay_s = self._retry_first_s
         while True:
             if not self._listener.speaking(HOME):  # no change in the middle of an answer
                 try:
                     lost = await self._start()
-                    delay_s = self._retry_first_s
+                    self._patience.reset()
                     self._tried.set()
                     self._without(await lost)
                 except EngineError as error:
                     self._without(error)
                 self._tried.set()
-            await asyncio.sleep(delay_s)
-            delay_s = min(2 * delay_s, RETRY_MOST_S)
+            await self._patience.wait()
 
     async def _start(self) -> asyncio.Future[EngineError]:
         """Opens the output and returns what will tell of its loss."""

@@ -7,15 +7,16 @@ import contextlib
 import itertools
 import time
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from daemons.config import Config
 from daemons.engines.base import AudioOut, EngineError, EngineInfo, Synthesizer
-from daemons.engines.pcm import trim
+from daemons.engines.pcm import Trimmer
 from daemons.engines.piper import PiperSynthesizer
+from daemons.engines.plugged import RETRY_FIRST_S
 from daemons.tts import effects as do
 from daemons.tts.core import SpeakingCore
-from daemons.tts.outputs import RETRY_FIRST_S, HomeSpeaker, Port, open_output
+from daemons.tts.outputs import HomeSpeaker, Port, open_output
 from daemons.tts.wire import WireSpeaker
 from ipc.errors import CallCancelled, CallError, Code
 from ipc.marks import NO_MARKS, Marker, Stage
@@ -86,6 +87,16 @@ class TtsService:
         self._home = HomeSpeaker(self._config.output, rate, self, self._make_output, self._retry_first_s)
         await self._home.open()
 
+    live: frozenset[str] = frozenset()
+
+    def adopt(self, config: Config) -> None:
+        """Voice and speaker are opened once."""
+
+    async def beat(self) -> None:
+        """With the end of a clause that is being made; the engine itself is given up when it gives nothing."""
+        if under_way := [task for task in self._work.values() if not task.done()]:
+            await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+
     async def close(self) -> None:
         tasks = list(self._work.values())
         for task in tasks:
@@ -108,6 +119,7 @@ class TtsService:
         number = next(self._numbers)
         self._outcomes[number] = asyncio.Queue()
         self._rids[number] = call.rid
+        call.before_cut = lambda: self._do(self._core.cancel(number))  # who hears of the end hears nothing after it
         self._do(self._core.speak(number, conversation, call.body.hold))
         self._turns[conversation] = call.rid
         reader = asyncio.get_running_loop().create_task(self._read(call, number))
@@ -233,10 +245,12 @@ class TtsService:
         assert self._synthesizer is not None
         number, index = order.utterance, order.index
         try:
-            async with contextlib.aclosing(self._synthesizer.synthesize(order.text)) as parts:
-                async for pcm in parts:
-                    sound = trim(pcm, self._synthesizer.sample_rate)
-                    self._do(self._core.audio(number, index, sound, time.monotonic_ns()))
+            async with contextlib.aclosing(trimmed(self._synthesizer, order.text)) as pieces:
+                async for pcm in pieces:
+                    if pcm:
+                        self._do(self._core.audio(number, index, pcm, time.monotonic_ns()))
+                    else:
+                        self._core.phrase_over(number, index)
             self._do(self._core.synthesized(number, index, time.monotonic_ns()))
         except EngineError as error:
             self._do(self._core.failed(number, index, error.code, str(error)))
@@ -244,10 +258,28 @@ class TtsService:
             self._outcomes[number].put_nowait(error)
 
 
+async def trimmed(synthesizer: Synthesizer, text: str) -> AsyncGenerator[bytes, None]:
+    """Like `synthesize`, each phrase without the silence around it. Raises EngineError."""
+    trimmer = Trimmer(synthesizer.sample_rate)
+    async with contextlib.aclosing(synthesizer.synthesize(text)) as pieces:
+        async for pcm in pieces:
+            if len(pcm) % 2:
+                raise EngineError(Code.ENGINE_FAILED, "the voice gave half a sample: restart the tts daemon")
+            if pcm:
+                if sound := trimmer.feed(pcm):
+                    yield sound
+                continue
+            if sound := trimmer.end():
+                yield sound
+            yield b""
+    if sound := trimmer.end():
+        yield sound
+
+
 async def check(synthesizer: Synthesizer) -> None:
     """Raises EngineError(MODEL_DAMAGED) unless a known text gives speech of plausible length and loudness."""
-    async with contextlib.aclosing(synthesizer.synthesize(KNOWN_TEXT)) as parts:
-        pcm = b"".join([trim(part, synthesizer.sample_rate) async for part in parts])
+    async with contextlib.aclosing(trimmed(synthesizer, KNOWN_TEXT)) as pieces:
+        pcm = b"".join([piece async for piece in pieces])
     samples = array("h", pcm)
     seconds = len(samples) / synthesizer.sample_rate
     loudness = sum(map(abs, samples)) / len(samples) if samples else 0.0

@@ -17,6 +17,14 @@ BEHIND_FRAMES = 250
 """Five seconds of frames that a client did not take in time: it is given up."""
 
 
+class _Out(PacedOut):
+    before_flush: Callable[[], None]
+
+    def flush(self) -> None:
+        self.before_flush()
+        super().flush()
+
+
 class WireSpeaker:
     """Sends a conversation's sound to the client that asked for it, each frame at most 200 ms before it is due.
     `turn` tells whose sound it is."""
@@ -27,16 +35,17 @@ class WireSpeaker:
         self._turn = turn
         self._frames: asyncio.Queue[tuple[Sound, bytes]] = asyncio.Queue(BEHIND_FRAMES)
         self._over: asyncio.Future[TimmyError] = asyncio.get_running_loop().create_future()
-        out = PacedOut("a client", sample_rate, self._take, AHEAD_NS)
+        out = _Out("a client", sample_rate, self._take, AHEAD_NS)
+        out.before_flush = self._forget
         self.port = Port(call.body.conversation, out, listener)
 
     async def run(self) -> NoReturn:
         """Sends until the client leaves, does not keep up or is replaced, and raises that."""
-        sender = asyncio.get_running_loop().create_task(self._send())
+        self._sender = asyncio.get_running_loop().create_task(self._send())
         try:
             raise await self._over
         finally:
-            sender.cancel()
+            self._sender.cancel()
             self.port.close()
 
     def end(self, reason: TimmyError) -> None:
@@ -49,6 +58,13 @@ class WireSpeaker:
                 await self._call.send(*await self._frames.get())
         except TimmyError as error:
             self.end(error)
+
+    def _forget(self) -> None:
+        """What the client has not taken yet is void, too, when an answer is cut: none of it may follow its end."""
+        while not self._frames.empty():
+            self._frames.get_nowait()
+        self._sender.cancel()  # it may hold one that waits for credit
+        self._sender = asyncio.get_running_loop().create_task(self._send())
 
     def _take(self, t_ns: int, pcm: bytes, last: bool) -> None:
         try:
