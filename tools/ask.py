@@ -13,6 +13,7 @@ from ipc.client import Client
 from ipc.errors import CallError
 from ipc.limits import TEXT_MAX_CHARS
 from ipc.messages import HOME, Answered, Ask, Conversation, Delta, Say
+from ipc.text import printable
 from tools.show import json_option, print_json
 
 ANSWER_MS = 180_000
@@ -126,7 +127,7 @@ def _print_answer(request: Ask) -> None:
     def show(piece: str) -> None:
         nonlocal pieces
         pieces += 1
-        click.echo(piece, nl=False)
+        click.echo(printable(piece), nl=False)
 
     try:
         asyncio.run(answer(request, show))

@@ -32,6 +32,8 @@ class Lazy:
 COMMANDS: Mapping[str, Lazy] = {
     "up": Lazy("tools.up", "up", "Run the five daemons in the foreground."),
     "down": Lazy("tools.up", "down", "End the daemons that `timmy up` runs."),
+    "install": Lazy("tools.service.install", "install", "Make systemd run the daemons."),
+    "uninstall": Lazy("tools.service.install", "uninstall", "Stop the services and remove them."),
     "status": Lazy("tools.status", "status", "Show what each daemon is doing."),
     "doctor": Lazy("tools.doctor", "doctor", "Find out what is missing or wrong, and what to do."),
     "talk": Lazy("tools.talk", "talk", "Hold a conversation."),
@@ -42,6 +44,11 @@ COMMANDS: Mapping[str, Lazy] = {
     "models": Lazy("tools.models", "models", "List, fetch and check models."),
     "config": Lazy("tools.settings", "config", "Show or check the configuration."),
     "latency": Lazy("tools.latency", "latency", "See where the time of turns went, and whether it got better."),
+    "probe": Lazy("tools.probe", "probe", "Ask one daemon one thing, see all that comes back."),
+    "tap": Lazy("tools.tap", "tap", "Watch what passes at the sockets."),
+    "record": Lazy("tools.recording.record", "record", "Record what passes at the sockets, words and sound."),
+    "replay": Lazy("tools.recording.replay", "replay", "Send a recording again, and compare what comes back."),
+    "chaos": Lazy("tools.chaos", "chaos", "Break the daemons by a plan, see what recovers."),
     "bench": Lazy("tools.bench", "bench", "Measure."),
     "completion": Lazy("tools.completion", "completion", "Print a script that completes commands in a shell."),
 }

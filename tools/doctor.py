@@ -11,9 +11,9 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
@@ -22,12 +22,14 @@ from daemons.catalogue import ModelKind
 from daemons.config import Config
 from ipc.endpoints import DAEMONS, claim_folder, observer_path, runtime_dir
 from ipc.errors import CallError, ConfigError, EndpointError
+from tools.checks import Check
+from tools.service.examine import examine_service
 from tools.show import human_bytes, json_option, print_json, print_table
 from tools.status import ask_all
 
 PYTHON_MIN = (3, 11)
 FREE_MIN_BYTES = 500_000_000
-OLLAMA_S = 1.5
+SERVER_S = 1.5
 PROBE_S = 60
 LIBRARIES = (
     *("zmq", "msgspec", "numpy", "faster_whisper", "webrtcvad", "xllamacpp", "ollama"),
@@ -53,16 +55,6 @@ except Exception as error:
     sound["trouble"] = str(error)
 print(json.dumps({"broken": broken, "sound": sound}))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """`bad` keeps Timmy from working, `poor` limits it."""
-
-    name: str
-    state: Literal["good", "poor", "bad"]
-    found: str
-    advice: str = ""
 
 
 @click.command()
@@ -101,8 +93,9 @@ def examine() -> Iterator[Check]:
     yield _folder("state folder", config.state_dir(), "TIMMY_STATE")
     yield _runtime()
     yield _disk()
-    yield _ollama(settings)
+    yield _openai(settings) if settings.llm.engine == "openai" else _ollama(settings)
     yield _daemons()
+    yield from examine_service(settings)
 
 
 def _python() -> Check:
@@ -161,7 +154,7 @@ def _models(settings: Config) -> Iterator[Check]:
         ("tts", settings.tts.voice),
         ("embedding", settings.memory.embedder),
     ]
-    if settings.llm.engine != "ollama":
+    if settings.llm.engine not in ("ollama", "openai"):
         wanted.insert(1, ("llm", settings.llm.model))
     for kind, name in wanted:
         try:
@@ -204,7 +197,7 @@ def _ollama(settings: Config) -> Check:
     if llm.engine == "llama":
         return Check("ollama", "good", "not asked for")
     try:
-        with urllib.request.urlopen(f"{llm.ollama_url.rstrip('/')}/api/tags", timeout=OLLAMA_S) as response:
+        with urllib.request.urlopen(f"{llm.ollama_url.rstrip('/')}/api/tags", timeout=SERVER_S) as response:
             names = [model["name"] for model in json.load(response)["models"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, urllib.error.HTTPError):
@@ -217,6 +210,27 @@ def _ollama(settings: Config) -> Check:
     if llm.engine == "auto":
         return Check("ollama", "good", f"{found}; the embedded model is used")
     return Check("ollama", "bad", found, advice)
+
+
+def _openai(settings: Config) -> Check:
+    llm = settings.llm
+    try:
+        key = config.openai_key(llm.openai_key_file)
+        shown = {"Authorization": f"Bearer {key}"} if key else {}
+        request = urllib.request.Request(f"{llm.openai_url.rstrip('/')}/models", headers=shown)
+        with urllib.request.urlopen(request, timeout=SERVER_S) as response:
+            names = [model["id"] for model in json.load(response)["data"]]
+    except ConfigError as error:
+        return Check("model server", "bad", str(error), "do as it says")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        found = f"no answer at {llm.openai_url}: {getattr(error, 'reason', error)}"
+        return Check("model server", "bad", found, "start it, or set llm.openai_url and llm.openai_key_file")
+    if llm.openai_model in names or (not llm.openai_model and len(names) == 1):
+        return Check("model server", "good", f"{llm.openai_model or names[0]} at {llm.openai_url}")
+    found = f"no model {llm.openai_model!r}" if llm.openai_model else f"{len(names)} models"
+    return Check("model server", "bad", found, f"set llm.openai_model to one of {', '.join(names[:5]) or 'them'}")
 
 
 def _daemons() -> Check:

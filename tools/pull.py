@@ -19,7 +19,8 @@ from tools.progress import ProgressShown
 def needed(config: Config) -> list[str]:
     """The models that the configuration names, less those it names by path."""
     names = [config.stt.model, config.tts.voice, config.memory.embedder]
-    names.append(config.llm.ollama_model if config.llm.engine == "ollama" else config.llm.model)
+    if config.llm.engine != "openai":  # which has its models itself
+        names.append(config.llm.ollama_model if config.llm.engine == "ollama" else config.llm.model)
     return [name for name in names if name in MODELS or not Path(name).expanduser().exists()]
 
 

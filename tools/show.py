@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
+from ipc.text import printable, printable_json
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 def print_json(value: Any) -> None:
-    """Characters stay as they are; what is printed is one document."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """One document."""
+    click.echo(printable_json(value, indent=2))
 
 
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -45,4 +46,4 @@ def human_bytes(count: int) -> str:
 def _plain(text: str) -> Any:
     from rich.text import Text
 
-    return Text(text)
+    return Text(printable(text))

@@ -9,9 +9,10 @@ import click
 import msgspec
 
 from ipc.client import Client
-from ipc.endpoints import DAEMONS, socket_path
+from ipc.endpoints import DAEMONS, daemons_dir, socket_path
 from ipc.errors import EXIT_UNAVAILABLE, CallError
 from ipc.messages import Status
+from tools.service.state import Unit, manager, units
 from tools.show import human_bytes, json_option, print_json, print_table
 
 ANSWER_MS = 2000
@@ -23,13 +24,16 @@ ANSWER_MS = 2000
 def status(ctx: click.Context, as_json: bool) -> None:
     """Show what each daemon is doing.
 
-    Exit status 69 when one of them is down.
+    Exit status 69 when one of them is down. Where systemd runs them, it also tells how it sees them.
 
     \b
     timmy status
     timmy status --json
     """
     reports = asyncio.run(ask_all())
+    seen = units(manager())
+    for daemon, unit in seen.items():
+        reports[daemon]["unit"] = unit.plain()
     if as_json:
         print_json(reports)
     else:
@@ -37,6 +41,12 @@ def status(ctx: click.Context, as_json: bool) -> None:
             ["daemon", "state", "pid", "uptime", "engine", "model", "device", "memory", "trouble"],
             [_row(daemon, report) for daemon, report in reports.items()],
         )
+        if seen:
+            click.echo()
+            print_table(
+                ["service", "state", "restarts", "last exit", "watchdog", "says"],
+                [_unit_row(daemon, unit) for daemon, unit in seen.items()],
+            )
     if any(report["state"] == "down" for report in reports.values()):
         ctx.exit(EXIT_UNAVAILABLE)
 
@@ -48,8 +58,9 @@ async def ask_all() -> dict[str, dict[str, Any]]:
 
 async def _ask(daemon: str) -> dict[str, Any]:
     try:
-        if not socket_path(daemon).exists():
-            return _down(f"not running: no socket {socket_path(daemon)}")
+        path = socket_path(daemon, daemons_dir())
+        if not path.exists():
+            return _down(f"not running: no socket {path}")
         async with Client(daemon, "status") as client:
             report = await client.request(Status(), ttl_ms=ANSWER_MS)
     except CallError as error:
@@ -76,6 +87,12 @@ def _row(daemon: str, report: dict[str, Any]) -> list[str]:
         human_bytes(report["rss_bytes"]),
         report["detail"] or report["last_error"],
     ]
+
+
+def _unit_row(daemon: str, unit: Unit) -> list[str]:
+    watchdog = f"{unit.watchdog_s:g} s" if unit.watchdog_s else "none"
+    trouble = "" if unit.result == "success" else f"{unit.result}; "
+    return [daemon, unit.state, str(unit.restarts), unit.last_exit, watchdog, trouble + unit.said]
 
 
 def _duration(seconds: float) -> str:

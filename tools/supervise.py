@@ -43,13 +43,14 @@ class StartError(TimmyError):
     exit_status = EXIT_CONFIG
 
 
-class _Child:
-    """One process with its own NOTIFY_SOCKET and log file."""
+class Child:
+    """One process with its own NOTIFY_SOCKET and log file, in the environment `environ`."""
 
-    def __init__(self, name: str, command: Sequence[str], runtime: Path, log: Path) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path, environ: Mapping[str, str]) -> None:
         self.name = name
         self._command = command
-        self._address = runtime / f"{name}.notify"
+        self._environ = environ
+        self._address = endpoints.runtime_dir(environ) / f"{name}.notify"
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         self.pidfd = -1
@@ -68,7 +69,7 @@ class _Child:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                env=os.environ | {"NOTIFY_SOCKET": str(self._address)},
+                env={**self._environ, "NOTIFY_SOCKET": str(self._address)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -76,6 +77,11 @@ class _Child:
                 preexec_fn=die_with_parent,
             )
         self.pidfd = os.pidfd_open(self._process.pid)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def notices(self) -> Iterator[str]:
         """What it has told since last time."""
@@ -112,18 +118,22 @@ class Supervisor:
         *,
         tell: Tell = lambda name, line: None,
         echo_logs: bool = False,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """`tell` hears what happens; with `echo_logs` also every line that the daemons log."""
+        """`tell` hears what happens; with `echo_logs` also every line that the daemons log. `environ`: theirs, and
+        where the folders are found."""
         self._commands = commands
         self._tell = tell
         self._echo_logs = echo_logs
+        self._environ = environ
         self._core = Supervision(commands)
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="supervisor")
 
     def __enter__(self) -> Self:
         """Raises EndpointError when another supervisor is at work here."""
-        runtime = endpoints.runtime_dir()
+        runtime = endpoints.runtime_dir(self._environ)
+        self._logs = log_dir(self._environ)
         for name in self._commands:
             endpoints.observer_path(name, runtime)
         endpoints.claim_folder(runtime)
@@ -131,19 +141,31 @@ class Supervisor:
             self._lock = endpoints.Lock(lock_path(runtime))
         except EndpointError as error:
             raise EndpointError(f"{error}: timmy down ends it") from None
+        try:
+            self._nothing_is_held(runtime)
+        except EndpointError:
+            self._lock.release()
+            raise
         self._children = {
-            name: _Child(name, command, runtime, _fresh_log(name)) for name, command in self._commands.items()
+            name: Child(name, command, fresh_log(self._logs / f"{name}.log"), self._environ)
+            for name, command in self._commands.items()
         }
-        self._tails = {name: (log_dir() / f"{name}.log").open("rb") for name in self._commands}
+        self._tails = {name: (self._logs / f"{name}.log").open("rb") for name in self._commands}
         self._wake, self._waker = socket.socketpair()
         self._thread.start()
         return self
+
+    def _nothing_is_held(self, runtime: Path) -> None:
+        """Else the daemons would try in vain, and the end of it would remove sockets that are not ours. Who gives
+        commands of their own knows what stands at the sockets (tools/harness: its proxies)."""
+        for name in self._commands if self._commands is COMMANDS else ():
+            endpoints.nobody_listens((endpoints.socket_path(name, runtime), endpoints.observer_path(name, runtime)))
 
     def __exit__(self, *exc: object) -> None:
         self._waker.close()
         self._thread.join()
         self._wake.close()
-        runtime = endpoints.runtime_dir()
+        runtime = endpoints.runtime_dir(self._environ)
         for name, child in self._children.items():
             child.close()
             self._tails[name].close()
@@ -155,15 +177,19 @@ class Supervisor:
     def wait_ready(self, timeout_s: float) -> None:
         """Until all are ready. Raises StartError when one will not be, or not in time."""
         if not self.ready(timeout_s):
-            raise StartError(f"not ready within {timeout_s:g} s: see the logs in {log_dir()}")
+            raise StartError(f"not ready within {timeout_s:g} s: see the logs in {self._logs}")
 
     def ready(self, timeout_s: float = 0.0) -> bool:
         """Whether all are ready, or get so in time. Raises StartError when one never will be."""
         with self._changed:
             self._changed.wait_for(lambda: self._core.all_ready() or self._core.failed, timeout_s)
             for name, reason in self._core.failed.items():
-                raise StartError(f"{name} cannot start: {reason or f'see {log_dir() / name}.log'}")
+                raise StartError(f"{name} cannot start: {reason or f'see {self._logs / name}.log'}")
             return self._core.all_ready()
+
+    def pid(self, name: str) -> int:
+        """Of the process that runs now, or ran last."""
+        return self._children[name].pid
 
     # --- the supervisor's thread ---
 
@@ -221,7 +247,7 @@ class Supervisor:
                 case Say(name, text):
                     self._tell(name, text)
 
-    def _start(self, child: _Child) -> None:
+    def _start(self, child: Child) -> None:
         try:
             child.start()
         except OSError as error:
@@ -238,8 +264,8 @@ class Supervisor:
 _ECHO_S = 0.2
 
 
-def _fresh_log(name: str) -> Path:
-    log = log_dir() / f"{name}.log"
+def fresh_log(log: Path) -> Path:
+    """`log`, empty, in a folder that is made if need be; the one before is in NAME.log.1. Raises EndpointError."""
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists():
@@ -250,9 +276,9 @@ def _fresh_log(name: str) -> Path:
     return log
 
 
-def log_dir() -> Path:
+def log_dir(environ: Mapping[str, str] = os.environ) -> Path:
     """Where the daemons' logs lie when this supervisor runs them: NAME.log, the one before in NAME.log.1."""
-    return config.state_dir() / "log"
+    return config.state_dir(environ) / "log"
 
 
 def lock_path(runtime: Path) -> Path:

@@ -13,6 +13,7 @@ from ipc.audio import read_wav
 from ipc.client import Client
 from ipc.errors import CallError, Code
 from ipc.messages import HOME, Follow, Notice, Status, StatusReport, TurnReport
+from ipc.text import printable
 from tools.recorded import TurnResult, open_talk
 
 
@@ -49,7 +50,7 @@ async def _recorded(recordings: list[bytes], out: Path | None, as_json: bool) ->
                 heard = True
                 show(result, as_json)
             for notice in conversation.take_notices():
-                click.echo(f"       ({notice})", err=True)
+                click.echo(f"       ({printable(notice)})", err=True)
             if not heard:
                 click.echo("       (no words were heard in it)", err=True)
 
@@ -60,8 +61,9 @@ def show(result: TurnResult, as_json: bool) -> None:
         click.echo(result.as_json())
         return
     report = result.report
-    click.echo(f"you    {report.heard}")
-    click.echo(f"timmy  {report.said}" + (f"  [{report.outcome}: {report.detail}]" if report.detail else ""))
+    click.echo(f"you    {printable(report.heard)}")
+    detail = f"  [{report.outcome}: {report.detail}]" if report.detail else ""
+    click.echo(f"timmy  {printable(report.said + detail)}")
     click.echo(f"       {result.where_the_time_went()}")
     if result.reply_wav:
         click.echo(f"       {result.reply_wav}")
@@ -80,7 +82,7 @@ async def live(as_json: bool) -> None:
             elif as_json:
                 continue
             elif isinstance(item, Notice):
-                click.echo(f"       ({item.text})", err=True)
+                click.echo(f"       ({printable(item.text)})", err=True)
 
 
 async def _check_microphone(stt: Client) -> None:

@@ -16,6 +16,7 @@ import click
 from daemons import config
 from ipc import endpoints
 from ipc.errors import EXIT_TEMPORARY, TimmyError
+from ipc.text import printable
 from tools.supervise import Supervisor, lock_path
 
 END_S = 10.0
@@ -56,7 +57,7 @@ def up(verbose: bool) -> None:
 def _tell(name: str, line: str) -> None:
     # A terminal that has gone is no reason to end the daemons in disorder.
     with suppress(OSError):
-        click.echo(f"{name:7} {line}", err=True)
+        click.echo(f"{name:7} {printable(line)}", err=True)
 
 
 @click.command()

@@ -11,6 +11,7 @@ from pathlib import Path
 from ipc.audio import FRAME_BYTES, FRAME_NS, silence
 from ipc.client import Client
 from ipc.messages import Attach, Audio, Feed, Sound
+from ipc.quiet import QuietHold
 
 REPLIES_KEPT = 8
 """The last frames of an answer come within a turn of it; older ones nobody will ask for."""
@@ -30,13 +31,17 @@ class WireMicrophone:
         """Until cancelled. The schedule is absolute, as a sound card's. Raises what ends the request."""
         stream = self._stt.open(Feed(conversation=self._conversation))
         start, still = time.monotonic_ns(), silence(FRAME_NS // 1_000_000)
+        hold: QuietHold[bytes] = QuietHold()
         number = 0
         while True:
             await asyncio.sleep((start + (number + 1) * FRAME_NS - time.monotonic_ns()) / 1e9)
             frame = bytes(self._pending[:FRAME_BYTES]).ljust(FRAME_BYTES, b"\0") if self._pending else still
             del self._pending[:FRAME_BYTES]
-            await stream.send(Audio(t_ns=start + number * FRAME_NS), frame)
+            passed = hold.push(frame, frame)
             number += 1
+            if passed:
+                first_ns = start + (number - len(passed)) * FRAME_NS
+                await stream.send(Audio(t_ns=first_ns), b"".join(passed))
             if not self._pending:
                 self._said.set()
 

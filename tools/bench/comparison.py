@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import click
 
 from tools.bench.questions import Question
 from tools.bench.stacks import Outcome
 from tools.bench.stages import TITLES
+
+_T = TypeVar("_T")
 
 OURS = "timmy"
 
@@ -65,19 +67,27 @@ def ratios(outcomes: Outcomes) -> dict[str, dict[str, float]]:
     }
 
 
+def bootstrap(
+    values: Sequence[_T], statistic: Callable[[Sequence[_T]], float], seed: int = SEED
+) -> tuple[float, float]:
+    """The percentile bootstrap interval of a statistic (Efron 1979) at CONFIDENCE: the values are drawn anew."""
+    chance = random.Random(seed)
+    drawn = sorted(statistic(chance.choices(values, k=len(values))) for _ in range(RESAMPLES))
+    outside = (1 - CONFIDENCE) / 2
+    return drawn[int(outside * RESAMPLES)], drawn[int((1 - outside) * RESAMPLES) - 1]
+
+
 def ratio(others: Sequence[float | None], ours: Sequence[float | None], seed: int = SEED) -> dict[str, float]:
     """Ratio of the medians, with its percentile bootstrap interval (Efron 1979): whole pairs, the same question in the
     same round, are drawn anew. A pair of which one did not sound is left out. Raises ClickException without pairs."""
     pairs = [(o, t) for o, t in zip(others, ours, strict=True) if o is not None and t is not None]
     if not pairs:
         raise click.ClickException("no question was answered by both stacks")
-    chance = random.Random(seed)
-    drawn = sorted(_ratio_of_medians(chance.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
-    outside = (1 - CONFIDENCE) / 2
+    low, high = bootstrap(pairs, _ratio_of_medians, seed)
     return {
         "ratio": _ratio_of_medians(pairs),
-        "low": drawn[int(outside * RESAMPLES)],
-        "high": drawn[int((1 - outside) * RESAMPLES) - 1],
+        "low": low,
+        "high": high,
         "confidence": CONFIDENCE,
         "pairs": len(pairs),
     }

@@ -80,6 +80,16 @@ FIGURES = (
         at_most=120,
     ),
     Figure(
+        "the first turn, against the same question at the end of a round",
+        "turn",
+        ("timmy", "first_turn", "ms"),
+        ("timmy", "first_turn", "n"),
+        "x",
+        at_most=1.3,
+        by=("timmy", "first_turn", "later_ms"),
+        digits=2,
+    ),
+    Figure(
         "turns with the whole unchanging start of the prompt cached",
         "turn",
         ("timmy", "start_of_prompt_cached", "turns"),
@@ -115,6 +125,8 @@ FIGURES = (
         )
         for setting, limit in (("quick", 5), ("calm", 1))
     ),
+    Figure("gaps over 20 ms inside an answer", "speaking", ("gaps",), ("answers",), "", at_most=0),
+    Figure("clicks at the seams of clauses", "speaking", ("clicks",), ("seams",), "", at_most=0),
     Figure(
         "trace against a recording, median difference",
         "truth",
@@ -173,7 +185,31 @@ FIGURES = (
         "",
         at_most=0,
     ),
+    Figure(
+        "storing adds to the time to first audio, trimmed mean of pairs",
+        "storing",
+        ("added_ms", "mean"),
+        ("pairs",),
+        "ms",
+        digits=1,
+    ),
+    *(
+        Figure(what, "storing", ("added_ms", key), ("pairs",), "ms", at_most=limit, digits=1)
+        for what, key, limit in (
+            ("half the width of its 95 % interval", "half_width", 5),
+            ("how far that interval is from 0", "from_zero", 0),
+        )
+    ),
     Figure("listening in silence, of one core", "idle", ("all", "core_percent"), ("n",), "%", at_most=2, digits=1),
+    Figure(
+        "the same, with microphone and speaker of a sound card",
+        "idle",
+        ("card", "all", "core_percent"),
+        ("n",),
+        "%",
+        at_most=2,
+        digits=1,
+    ),
     Figure("memory of all daemons", "idle", ("all", "rss_bytes"), ("n",), "MB", at_most=1200, scale=1e-6),
     Figure("timmy --help", "start", ("timmy --help", "p50_ms"), ("timmy --help", "n"), "ms", at_most=150),
     Figure("import ipc, with Python itself", "start", ("import ipc", "p50_ms"), ("import ipc", "n"), "ms", at_most=60),

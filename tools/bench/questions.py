@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ipc.audio import STT_RATE, Resampler, read_wav, to_pcm
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 DATA = Path(__file__).parent / "data"
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -41,6 +46,11 @@ def memories() -> list[str]:
     return (DATA / "memories_200.txt").read_text("utf-8").splitlines()
 
 
+def to_speak_of() -> list[str]:
+    """50 questions: three in five for a memory, the others for an answer of several clauses."""
+    return (DATA / "speaking.txt").read_text("utf-8").splitlines()
+
+
 def persona() -> str:
     """One of about 550 tokens, for a comparison: the shorter the persona, the less an uncached prompt costs."""
     return (DATA / "persona.txt").read_text("utf-8").strip()
@@ -60,10 +70,16 @@ async def speak(asked: Sequence[Question], voice: str, threads: int) -> list[Spo
                 spoken.append(Spoken(question, read_wav(EXAMPLES / question.recording)))
                 continue
             pcm = b"".join([part async for part in synthesizer.synthesize(question.text)])
-            resampler = Resampler(synthesizer.sample_rate, STT_RATE)
-            samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
-            heard = np.concatenate([resampler.push(samples), resampler.flush()])
-            spoken.append(Spoken(question, to_pcm(heard)))
+            spoken.append(Spoken(question, resampled(np.frombuffer(pcm, "<i2"), synthesizer.sample_rate)))
         return spoken
     finally:
         await synthesizer.close()
+
+
+def resampled(samples: NDArray[np.int16], rate: int) -> bytes:
+    """The same sound at STT_RATE, for the transcriber."""
+    import numpy as np
+
+    resampler = Resampler(rate, STT_RATE)
+    waves = samples.astype(np.float32) / np.float32(32768)
+    return to_pcm(np.concatenate([resampler.push(waves), resampler.flush()]))

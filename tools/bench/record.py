@@ -1,4 +1,5 @@
 """`make bench`: runs every benchmark and writes what it gave into README.md and docs/figures.md, between marks.
+`make bench-settings` does so with `timmy bench settings` and docs/settings.md.
 
 No figure there is typed by hand.
 """
@@ -19,17 +20,18 @@ from typing import Any
 import click
 
 from daemons import config
-from tools.bench import BENCHES
+from tools.bench import ALL, BENCHES
 from tools.bench.figures import FIGURES
 from tools.bench.machine import machine
 
 ROOT = Path(__file__).parent.parent.parent
 README = ROOT / "README.md"
 DETAILS = ROOT / "docs" / "figures.md"
+PAGE = ROOT / "docs" / "settings.md"
 BEGIN, END = "<!-- figures: written by make bench -->\n", "<!-- end of figures -->"
 
-SHORTER = {"truth": ["--turns", "30"]}
-"""Options of benchmarks that would take longer than all the others."""
+OPTIONS = {"truth": ["--turns", "30"], "turn": ["--rounds", "5"]}
+"""What is asked of benchmarks beside their defaults: one shorter than by itself, one as often as its targets want."""
 
 Results = Mapping[str, Mapping[str, Any]]
 """What each benchmark printed as JSON."""
@@ -39,16 +41,31 @@ def main() -> None:
     """Raises CalledProcessError when a benchmark fails; the documents then stay as they were."""
     began = time.monotonic()
     results: dict[str, dict[str, Any]] = {}
-    for name, lazy in BENCHES.items():
-        click.echo(f"--- {name}: {lazy.help}")
-        command = [sys.executable, "-m", "tools.cli", "bench", name, *SHORTER.get(name, []), "--json"]
-        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        results[name] = json.loads(printed)
-        click.echo(shown(name, results[name]))
-    head = f"On {machine()}, {time.strftime('%-d %B %Y')}, with {_models()}:\n"
+    for name in BENCHES:
+        results[name] = _run(name, *OPTIONS.get(name, []))
+    head = _head()
     _write(README, f"{head}\n{table(results)}\n\n{_block('turn', results)}")
     _write(DETAILS, "\n".join([head, *(_block(name, results) for name in BENCHES)]))
     click.echo(f"{(time.monotonic() - began) / 60:.0f} minutes; README.md and docs/figures.md are up to date")
+
+
+def settings(rounds: str) -> None:
+    """Raises CalledProcessError when the benchmark fails; the page then stays as it was."""
+    results = {"settings": _run("settings", "--rounds", rounds)}
+    _write(PAGE, f"{_head()}\n{_block('settings', results)}")
+
+
+def _run(name: str, *options: str) -> dict[str, Any]:
+    click.echo(f"--- {name}: {ALL[name].help}")
+    command = [sys.executable, "-m", "tools.cli", "bench", name, *options, "--json"]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, Any] = json.loads(printed)
+    click.echo(shown(name, found))
+    return found
+
+
+def _head() -> str:
+    return f"On {machine()}, {time.strftime('%-d %B %Y')}, with {_models()}:\n"
 
 
 def table(results: Results) -> str:
@@ -65,12 +82,12 @@ def shown(name: str, figures: Mapping[str, Any]) -> str:
     """What the benchmark prints for a person."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        importlib.import_module(BENCHES[name].module).show(figures)
+        importlib.import_module(ALL[name].module).show(figures)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 
 
 def _block(name: str, results: Results) -> str:
-    return f"`timmy bench {name}` · {BENCHES[name].help}\n\n```\n{shown(name, results[name])}\n```\n"
+    return f"`timmy bench {name}` · {ALL[name].help}\n\n```\n{shown(name, results[name])}\n```\n"
 
 
 def _models() -> str:
@@ -85,4 +102,4 @@ def _write(path: Path, fresh: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    settings(sys.argv[1]) if sys.argv[1:] else main()

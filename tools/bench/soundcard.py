@@ -169,9 +169,14 @@ class SoundCard:
         return "microphone" in sources.stdout
 
     def unplug(self) -> None:
-        """The sound card goes away for good."""
+        """The sound card goes away, until `plug`."""
         self.server.kill()
         self.server.wait()
+
+    def plug(self) -> None:
+        """It is there again, as it was."""
+        self._socket.unlink(missing_ok=True)
+        self._start(Path(self._folder.name))
 
     def _stop(self) -> None:
         if hasattr(self, "server"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import random
 import re
 import time
 import zlib
@@ -19,7 +18,7 @@ from daemons.config import Stt, load
 from ipc.audio import STT_RATE
 from ipc.messages import TurnCandidate, TurnFinal
 from tools.bench import noise
-from tools.bench.comparison import CONFIDENCE, RESAMPLES, SEED, spread
+from tools.bench.comparison import bootstrap, spread
 from tools.bench.endpoint import rehearse, transcripts
 from tools.bench.questions import Question, memories, speak
 from tools.show import json_option, print_json, print_table
@@ -71,11 +70,7 @@ def stt(clips: int, noises: int, as_json: bool) -> None:
     \b
     timmy bench stt --clips 100 --json
     """
-    if person := PROMPTS.is_dir() and PROMPT_TEXTS.is_file():
-        said = prompts(PROMPTS, gzip.decompress(PROMPT_TEXTS.read_bytes()).decode("utf-8"), clips)
-    else:
-        said = asyncio.run(_spoken(clips))
-    source = PERSON if person else "the assistant's voice"
+    source, said = recordings(clips)
     words = sum(len(words_of(clip.text)) for clip in said)
     figures = {"source": source, "clips": len(said), "words": words, **measure(said, load().stt)}
     figures["invented"] = invented(noises)
@@ -152,11 +147,8 @@ def measure(said: Sequence[Clip], settings: Stt) -> dict[str, Any]:
 def difference(more: Sequence[int], lengths: Sequence[int]) -> dict[str, float]:
     """In points of the word error rate, with its percentile bootstrap interval (Efron 1979; whole clips drawn anew).
     `more`: errors more in each clip; `lengths`: its words."""
-    chance = random.Random(SEED)
     clips = list(zip(more, lengths, strict=True))
-    drawn = sorted(_points(chance.choices(clips, k=len(clips))) for _ in range(RESAMPLES))
-    outside = (1 - CONFIDENCE) / 2
-    low, high = drawn[int(outside * RESAMPLES)], drawn[int((1 - outside) * RESAMPLES) - 1]
+    low, high = bootstrap(clips, _points)
     return {"points": _points(clips), "low": low, "high": high}
 
 
@@ -195,7 +187,7 @@ def word_errors(said: Sequence[str], heard: Sequence[str]) -> int:
     return row[-1]
 
 
-def _sentence(text: str) -> bool:
+def comparable(text: str) -> bool:
     """Whether it can be compared word by word."""
     words = words_of(text)
     return len(words) >= WORDS_MIN and not set(NUMBERS.split()) & set(words) and not re.search(r"[\[\]\d]", text)
@@ -210,14 +202,21 @@ def prompts(folder: Path, texts: str, most: int) -> list[Clip]:
     from daemons.engines.recording import read_recording
 
     found: Mapping[str, str] = dict(re.findall(r"^([\w/-]+): *(.+)$", texts, re.MULTILINE))
-    paths = {folder / f"{name}.g722": text for name, text in sorted(found.items()) if _sentence(text)}
+    paths = {folder / f"{name}.g722": text for name, text in sorted(found.items()) if comparable(text)}
     open_ = [path for path in paths if path.is_file() and zlib.crc32(path.name.encode()) % 2 == 0]
     clips = [Clip(paths[path], read_recording(path)) for path in _evenly(open_, most)]
     return [clip for clip in clips if len(clip.pcm) < LONGEST_S * STT_RATE * 2]
 
 
+def recordings(most: int) -> tuple[str, list[Clip]]:
+    """At most so many sentences, and whose voice it is: a person's where recordings are installed."""
+    if PROMPTS.is_dir() and PROMPT_TEXTS.is_file():
+        return PERSON, prompts(PROMPTS, gzip.decompress(PROMPT_TEXTS.read_bytes()).decode("utf-8"), most)
+    return "the assistant's voice", asyncio.run(_spoken(most))
+
+
 async def _spoken(most: int) -> list[Clip]:
-    texts = [f"{text[0].upper()}{text[1:]}" for text in memories() if _sentence(text)]
+    texts = [f"{text[0].upper()}{text[1:]}" for text in memories() if comparable(text)]
     spoken = await speak([Question(text, "", "") for text in _evenly(texts, most)], load().tts.voice, 2)
     return [Clip(each.question.text, each.pcm) for each in spoken]
 

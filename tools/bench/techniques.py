@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -32,15 +33,22 @@ def insights(outcomes: Sequence[Outcome], traced: Iterable[Turn]) -> dict[str, A
         if report.first_audio_ms is not None and report.stages
     ]
     whole = [0 < report.stable_tokens <= report.cached_tokens + TAIL_TOKENS for report in reports]
-    totals = [report.first_audio_ms for report in reports if report.first_audio_ms is not None]
     rids = {report.turn for report in reports}
     waits = [wait for turn in traced if turn.rid in rids and (wait := _transcript_wait_ms(turn)) is not None]
     return {
         "after_confirmation_ms": spread(after) if after else None,
         "transcript_after_candidate_ms": {**spread(waits), "n": len(waits)} if waits else None,
         "start_of_prompt_cached": {"turns": sum(whole), "of": len(whole)},
-        "first_turn_ms": totals[0] if totals else None,
     }
+
+
+def first_turn(first: Outcome, again: Sequence[Outcome]) -> dict[str, float] | None:
+    """How long the first turn of a house took, and the same question later (median over the rounds); None when nothing
+    sounded."""
+    later = [outcome.total_ms for outcome in again if outcome.total_ms is not None]
+    if first.total_ms is None or not later:
+        return None
+    return {"ms": first.total_ms, "later_ms": statistics.median(later), "n": len(later)}
 
 
 def _transcript_wait_ms(turn: Turn) -> float | None:

@@ -20,7 +20,7 @@ from tools.bench.machine import machine
 from tools.bench.old import END_SILENCE_MS, PAUSE_WAIT_MS
 from tools.bench.questions import Spoken, memories, persona, questions, speak
 from tools.bench.stacks import STACKS, Outcome
-from tools.bench.techniques import TECHNIQUES, insights
+from tools.bench.techniques import TECHNIQUES, first_turn, insights
 from tools.latency.reading import Losses, read_turns, trace_folder
 from tools.recorded import TurnResult
 from tools.show import json_option, print_json, print_table
@@ -76,7 +76,7 @@ def turn(names: list[str], left_out: tuple[str, ...], rounds: int, as_json: bool
         spoken = asyncio.run(speak(questions(), tts.voice, tts.threads))
         if OURS in names:
             stack.enter_context(running())
-        outcomes, engines = asyncio.run(_measure(names, spoken, rounds))
+        outcomes, first, engines = asyncio.run(_measure(names, spoken, rounds))
         traced = list(read_turns(trace_folder(None), Losses())) if OURS in names else []
     figures = {
         "stacks": {name: figures_of(name, outcomes[name], asked) | {"engines": engines[name]} for name in names},
@@ -90,7 +90,8 @@ def turn(names: list[str], left_out: tuple[str, ...], rounds: int, as_json: bool
         "without": list(left_out),
     }
     if OURS in names:
-        figures |= {"timmy": insights(outcomes[OURS], traced)}
+        again = outcomes[OURS][len(spoken) - 1 :: len(spoken)]
+        figures |= {"timmy": insights(outcomes[OURS], traced) | {"first_turn": first_turn(first[OURS], again)}}
     if names == [OURS]:
         figures |= summary([outcome.turn for outcome in outcomes[OURS] if outcome.turn])
     if as_json:
@@ -101,23 +102,23 @@ def turn(names: list[str], left_out: tuple[str, ...], rounds: int, as_json: bool
 
 async def _measure(
     names: Sequence[str], spoken: Sequence[Spoken], rounds: int
-) -> tuple[dict[str, list[Outcome]], dict[str, list[str]]]:
-    """Outcomes and engines of each stack. One stack works at a time; the others wait, loaded."""
+) -> tuple[dict[str, list[Outcome]], dict[str, Outcome], dict[str, list[str]]]:
+    """Outcomes, the very first one, and engines of each stack. One stack works at a time; the others wait, loaded."""
     outcomes: dict[str, list[Outcome]] = {name: [] for name in names}
     async with AsyncExitStack() as stack:
         stacks = {name: await stack.enter_async_context(STACKS[name]()) for name in names}
         for name, each in stacks.items():
             _tell(f"{name}: remembering")
             await each.remember(memories())
-        for each in stacks.values():  # not the question that follows: the same one again would find its prompt cached
-            await each.ask(spoken[-1].pcm)
+        # Not the question that follows: the same one again would find its prompt cached.
+        first = {name: await each.ask(spoken[-1].pcm) for name, each in stacks.items()}
         for number in range(rounds):
             for place, question in enumerate(spoken):
                 for name, each in stacks.items():
                     _tell(f"round {number + 1}, question {place + 1}: {name}")
                     outcomes[name].append(await each.ask(question.pcm))
         _tell("")
-        return outcomes, {name: each.engines for name, each in stacks.items()}
+        return outcomes, first, {name: each.engines for name, each in stacks.items()}
 
 
 def _tell(what: str) -> None:
@@ -163,6 +164,10 @@ def _print_insights(found: Mapping[str, Any]) -> None:
     if found["transcript_after_candidate_ms"]:
         wait = found["transcript_after_candidate_ms"]
         click.echo(f"the words came after the candidate: {wait['p50']:.0f} ms (median), {wait['p90']:.0f} (p90)")
+    if first := found["first_turn"]:
+        click.echo(
+            f"the first turn took {first['ms']:.0f} ms, the same question at the end of a round {first['later_ms']:.0f}"
+        )
     cached = found["start_of_prompt_cached"]
     click.echo(f"the whole unchanging start of the prompt was cached in {cached['turns']} of {cached['of']} turns")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
+from ipc.text import printable
 from tools.latency.reading import Losses, read_turns
 from tools.latency.stages import NAMES
 from tools.latency.turns import Turn
@@ -79,16 +80,11 @@ def day_and_time(when: datetime, now: datetime) -> str:
     return f"{when:%m-%d %H:%M}" if when.year == now.year else f"{when:%Y-%m-%d}"
 
 
-def clean(text: str) -> str:
-    """Words from outside, on one line and harmless to a terminal."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
-
-
 def heard(turn: Turn) -> str:
     """What was said, where the trace keeps it, else how much."""
     typed = "typed: " if turn.typed else ""
     if turn.heard:
-        return typed + clean(turn.heard)
+        return typed + printable(turn.heard)
     if turn.words is None:
         return typed + "-"
     return f"{typed}{turn.words} {'word' if turn.words == 1 else 'words'}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from ipc.marks import CAP_BYTES, trace_files
+from ipc.text import printable
 from ipc.traces import Trace, TraceError
 from tools.latency import display
 from tools.latency.reading import NoTurns, trace_folder
@@ -70,7 +71,7 @@ def files(folder: Path | None, as_json: bool) -> None:
     rows = [
         (
             file.path.name,
-            display.clean(file.daemon) or "-",
+            printable(file.daemon) or "-",
             "-" if file.begun_s is None else display.day_and_time(display.local(file.begun_s), now),
             human_bytes(file.size),
             str(file.marks),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ipc.text import printable
 from tools.latency import display
 from tools.latency.reading import Losses, NoTurns, trace_folder
 from tools.latency.selection import Selection, selection_options, trace_option
@@ -55,7 +56,7 @@ def _print(found: list[Turn]) -> None:
             (
                 short,
                 display.day_and_time(display.local(turn.begun_s), now),
-                display.clean(turn.conversation) or "-",
+                printable(turn.conversation) or "-",
                 display.heard(turn),
                 display.milliseconds(turn.first_audio_ms),
                 f"{slow[0]} {display.milliseconds(slow[1])}" if slow else "-",

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from ipc.text import printable
 from tools.latency import display
 from tools.latency.reading import Losses, NoTurns, trace_folder
 from tools.latency.selection import Selection, selection_options, trace_option
@@ -170,7 +171,7 @@ def _print(found: list[Session]) -> None:
     titles = ("conversation", "begun", "turns", "prompt", "cached", "missed", "model", "audio")
     rows = [
         (
-            display.clean(each.turns[0].conversation) or "-",
+            printable(each.turns[0].conversation) or "-",
             display.day_and_time(display.local(each.turns[0].begun_s), now),
             str(len(each.turns)),
             f"{each.prompts[0]} -> {each.prompts[-1]}" if each.prompts else "-",

@@ -12,7 +12,7 @@ from typing import IO, Any
 import msgspec
 
 from ipc.errors import EXIT_NO_INPUT, TimmyError
-from tools.latency.display import clean
+from ipc.text import printable
 from tools.latency.exporting import utc
 from tools.latency.reading import Losses
 from tools.latency.stages import NAMES
@@ -93,7 +93,7 @@ def _cells(turn: Turn) -> Iterator[object]:
 
 def harmless(text: str) -> str:
     """The text on one line, with an apostrophe before it where a spreadsheet would take it for a formula."""
-    line = clean(text)
+    line = printable(text)
     return f"'{line}" if line.lstrip().startswith(_FORMULA) else line
 
 

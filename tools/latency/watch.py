@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ipc.text import printable
 from tools.latency import display
 from tools.latency.following import Follower
 from tools.latency.reading import Losses, read_turns, trace_folder
@@ -66,7 +67,7 @@ class Board:
             yield Text("no turn yet: say something")
             return
         turn = self.last
-        facts = (display.clean(turn.conversation), f"{display.local(turn.begun_s):%H:%M:%S}", turn.outcome)
+        facts = (printable(turn.conversation), f"{display.local(turn.begun_s):%H:%M:%S}", turn.outcome)
         yield Text(" · ".join(fact for fact in facts if fact), "bold", no_wrap=True, overflow="ellipsis")
         yield Text(display.heard(turn), no_wrap=True, overflow="ellipsis")
         bar = max(_BAR_MIN, min(_BAR_MAX, width - _COLUMNS))
@@ -165,6 +166,6 @@ def line(turn: Turn) -> str:
     slow = display.slowest(turn)
     ms = "no sound" if turn.first_audio_ms is None else f"{turn.first_audio_ms:.0f} ms"
     slowest = f", {slow[0]} {slow[1]:.0f} ms" if slow else ""
-    conversation = display.clean(turn.conversation) or "-"
+    conversation = printable(turn.conversation) or "-"
     begun = f"{display.local(turn.begun_s):%Y-%m-%d %H:%M:%S}"
     return f"{begun}  {turn.rid.hex()[-display.ID_DIGITS :]}  {conversation}  {ms}{slowest}, {turn.outcome}"

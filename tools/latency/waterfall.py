@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ipc.marks import Stage
+from ipc.text import printable
 from tools.latency import display
 from tools.latency.explaining import explanations
 from tools.latency.reading import Losses, NoTurns, read_turns, trace_folder
@@ -122,7 +123,7 @@ def _head(turn: Turn) -> Iterator[Text]:
 
     yield Text(f"{turn.rid.hex()} · {turn.outcome}", "bold")
     facts = (
-        display.clean(turn.conversation),
+        printable(turn.conversation),
         f"{display.local(turn.begun_s):%Y-%m-%d %H:%M:%S}",
         "" if turn.words is None and not turn.heard else display.heard(turn),
     )

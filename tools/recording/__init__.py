@@ -1,0 +1,1 @@
+"""Recording what passes at the sockets, and sending it again."""
