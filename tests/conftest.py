@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -12,6 +13,10 @@ from hypothesis import settings
 # No test depends on how fast the machine is: Hypothesis would fail an example over 200 ms.
 settings.register_profile("timmy", deadline=None, max_examples=60, print_blob=True)
 settings.load_profile("timmy")
+
+
+# A shell without job control starts what runs in the background with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

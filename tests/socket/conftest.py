@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ipc import limits
 from tests.socket.rig import Wire
+from tests.support.daemon_thread import DaemonThread
+from tests.support.recording import Fakes
 
 
 @pytest.fixture
@@ -31,3 +34,25 @@ def wire(request: pytest.FixtureRequest, folder: Path, patient: None) -> Wire:
 def sockets(folder: Path, patient: None) -> Wire:
     """Real sockets only."""
     return Wire(folder)
+
+
+@pytest.fixture
+def fakes() -> Fakes:
+    return Fakes()
+
+
+@pytest.fixture
+def runtime(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TIMMY_RUNTIME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def house(runtime: Path, fakes: Fakes) -> Iterator[None]:
+    """stt, dialog and tts, which say what `fakes` has them say."""
+    with (
+        DaemonThread("stt", fakes.handlers(), runtime),
+        DaemonThread("dialog", fakes.handlers(), runtime),
+        DaemonThread("tts", fakes.handlers(), runtime),
+    ):
+        yield

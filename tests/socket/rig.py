@@ -259,6 +259,11 @@ class RawServer:
         self._transport.send(peer, codec.encode(message))
         self.sessions[peer].sent(exchange, message)
 
+    def forget(self) -> None:
+        """All that was asked and said: `frames` answers requests that its sessions believe to be open."""
+        self.got.clear()
+        self.sessions.clear()
+
     def welcome(self) -> Welcome:
         return Welcome(daemon=DAEMON, proto=1, features=FEATURES, boot_id=self.boot_id, pid=1)
 

@@ -231,6 +231,7 @@ def test_alone_the_daemons_are_reported_as_ever(folders: None, monkeypatch: pyte
     own = ["endpoint", "stt", "recall", "llm_first_token", "llm_first_clause", "tts_first_audio", "ipc", "unaccounted"]
     at = lines.index("1 turns, 1 answered")
     assert [line.split()[0] for line in lines[:at]] == ["ms", "speech", *own]
-    insights = ["after the end of the turn", "the words came after", "the whole unchanging start"]
+    waits = ["after the end of the turn", "the words came after"]
+    insights = [*waits, "the first turn took", "the whole unchanging start"]
     for line, beginning in zip(lines[at + 1 :], insights, strict=True):
         assert line.startswith(beginning)

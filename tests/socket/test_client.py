@@ -73,6 +73,23 @@ def test_a_daemon_that_is_not_there_is_said_so(wire: Wire) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("steps", range(4))
+def test_who_is_cancelled_in_the_moment_the_daemon_comes_does_not_go_on(wire: Wire, steps: int) -> None:
+    async def scene() -> None:
+        client = Client("memory", "test", transport=wire.client_transport())
+        waiting = asyncio.create_task(client.wait_connected())
+        for _ in range(3):
+            await asyncio.sleep(0)
+        client._ready.set()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if waiting.cancel():  # else it was done before
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+    run(scene())
+
+
 def test_a_request_waits_for_a_daemon_that_is_coming(wire: Wire) -> None:
     async def test() -> None:
         async with wire.client() as client:

@@ -4,16 +4,20 @@ serves, and what it makes of their faults."""
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 
 from daemons.config import Config
-from daemons.dialog.core import APOLOGY, APOLOGY_BROKEN_OFF, APOLOGY_NOT_HEARD
+from daemons.dialog.core import APOLOGY, APOLOGY_BROKEN_OFF, APOLOGY_NOT_HEARD, REST_MS
+from daemons.dialog.effects import Store
 from daemons.dialog.service import DialogService
 from ipc import messages as m
 from ipc.client import Client, Stream
@@ -43,7 +47,12 @@ class Others:
         self.memory_error: CallError | None = None
         self.voice_error: CallError | None = None
         self.model_hangs = False
+        self.model_awaits_rests = 0
         self.voice_hangs = False
+        self.may_fall_silent = _set()
+        self.may_remember = _set()
+        self.offered = 0
+        self.given_up = 0
         self.listened = 0
         self.refused: list[m.Body] = []
         self.events: asyncio.Queue[m.Down] = asyncio.Queue()
@@ -88,10 +97,16 @@ class Others:
         note = m.Memory(id=1, text="the key is under the flower pot", importance=4, created_s=1.0, score=0.9)
         return m.Recalled(memories=[note], received_ns=call.received_ns, finished_ns=time.monotonic_ns())
 
-    def _remember(self, call: Call) -> m.Result:
+    async def _remember(self, call: Call) -> m.Result:
         if self.memory_error:
             self.refused.append(call.body)
             raise self.memory_error
+        self.offered += 1
+        try:
+            await self.may_remember.wait()
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
         self.asked.append(call.body)
         return m.Remembered(kept=True, id=1, importance=4, text="")
 
@@ -104,6 +119,8 @@ class Others:
                 raise self.model_error
             if self.model_hangs:
                 await asyncio.Event().wait()
+            for _ in range(self.model_awaits_rests):
+                self.asked.append((await anext(aiter(call)))[0])
         return m.Generated(
             prompt_tokens=9, cached_tokens=8, completion_tokens=len(self.answer), finish="stop",
             received_ns=call.received_ns, first_token_ns=0,
@@ -123,8 +140,15 @@ class Others:
                 await call.send(m.ClauseReady(index=0, received_ns=now, started_ns=now, ready_ns=now))
                 await call.send(m.PlaybackStarted(t_ns=time.monotonic_ns()))
             clauses += 1
+        await self.may_fall_silent.wait()
         await call.send(m.PlaybackDrained(t_ns=time.monotonic_ns()))
         return m.Spoken(clauses=clauses, audio_ms=1)
+
+
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 @asynccontextmanager
@@ -171,6 +195,23 @@ async def ask(client: Client, text: str = "Where is the key?", speak: bool = Fal
     return answer
 
 
+async def speaks(others: Others, client: Client, conversation: str) -> None:
+    """Somebody begins to speak there, and dialog knows it."""
+    told = client.open(m.Follow(conversation=conversation))
+    others.events.put_nowait(m.SpeechStarted(conversation=conversation, turn=TURN, t_ns=1))
+    others.events.put_nowait(m.Partial(conversation=conversation, turn=TURN, revision=1, text="And"))
+    async for item, _ in told:
+        if isinstance(item, m.TurnHeard):
+            return
+
+
+def _waiting(state: Path) -> list[str]:
+    """What the journal holds."""
+    path = state / "dialog" / "to-remember.jsonl"
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [msgspec.json.decode(line, type=Store).heard for line in lines]
+
+
 async def until(condition: Callable[[], object]) -> None:
     while not condition():  # noqa: ASYNC110 - what is waited for knows of no event
         await asyncio.sleep(0.005)
@@ -200,6 +241,31 @@ def test_a_typed_question_is_answered_from_memory_and_offered_to_it(run: Run) ->
         await until(lambda: others.of(m.Remember))
         assert others.of(m.Remember) == [m.Remember(heard="Where is the key?")]
         assert not others.of(m.Speak)
+
+    run(scene)
+
+
+def test_the_model_rests_while_the_first_clause_is_made_and_goes_on_when_it_is(run: Run) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        others.answer = ["Under the pot. ", "There"]
+        others.model_awaits_rests = 2
+        assert (await ask(client, speak=True)).said == "Under the pot. There"
+        assert others.of(m.Rest) == [m.Rest(ms=REST_MS), m.Rest(ms=0)]
+
+    run(scene)
+
+
+def test_a_model_that_does_not_know_how_to_rest_is_not_told_to(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ipc.server.FEATURES", ["credit", "epoch", "payload"])
+
+    async def scene(others: Others, client: Client) -> None:
+        others.answer = ["Under the pot. ", "There"]
+        others.model_awaits_rests = 1
+        waiting = asyncio.create_task(ask(client, speak=True))
+        await until(lambda: others.of(m.Clause))
+        await asyncio.sleep(0.1)
+        assert not others.of(m.Rest)
+        waiting.cancel()
 
     run(scene)
 
@@ -317,17 +383,110 @@ def test_without_memory_the_answer_comes_and_the_words_are_offered_later(run: Ru
 
 def test_remembering_waits_while_somebody_speaks(run: Run) -> None:
     async def scene(others: Others, client: Client) -> None:
-        told = client.open(m.Follow(conversation="kitchen"))
-        others.events.put_nowait(m.SpeechStarted(conversation="kitchen", turn=TURN, t_ns=1))
-        others.events.put_nowait(m.Partial(conversation="kitchen", turn=TURN, revision=1, text="And"))
-        async for item, _ in told:
-            if isinstance(item, m.TurnHeard):
-                break
+        await speaks(others, client, "kitchen")
         await ask(client)
         await asyncio.sleep(0.3)
         assert not others.of(m.Remember)
         others.events.put_nowait(m.TurnDropped(conversation="kitchen", turn=TURN, reason="no words"))
         await until(lambda: others.of(m.Remember))
+
+    run(scene)
+
+
+def test_what_was_heard_is_on_disk_while_its_answer_sounds_and_offered_when_it_is_over(
+    run: Run, tmp_path: Path
+) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        others.may_fall_silent.clear()
+        asking = asyncio.create_task(ask(client, speak=True))
+        await until(lambda: _waiting(tmp_path) == ["Where is the key?"])
+        assert not asking.done()
+        assert not others.offered
+        others.may_fall_silent.set()
+        await asking
+        await until(lambda: _waiting(tmp_path) == [])
+        assert others.of(m.Remember) == [m.Remember(heard="Where is the key?")]
+
+    run(scene)
+
+
+def test_an_answer_that_was_revoked_when_it_sounded_leaves_nothing_to_remember(run: Run, tmp_path: Path) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        others.may_fall_silent.clear()
+        began_ns = time.monotonic_ns()
+        others.events.put_nowait(final())
+        await until(lambda: _waiting(tmp_path) == ["Where is the key?"])
+        others.events.put_nowait(m.TurnResumed(conversation="home", turn=TURN, revision=1, t_ns=began_ns))
+        await until(lambda: _waiting(tmp_path) == [])
+        others.may_fall_silent.set()
+        others.events.put_nowait(final(revision=2, text="Where is the key and the bike?"))
+        await until(lambda: others.of(m.Remember))
+        assert others.of(m.Remember) == [m.Remember(heard="Where is the key and the bike?")]
+
+    run(scene)
+
+
+def test_nothing_is_offered_before_it_is_on_disk(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        begun, may_write, sync = threading.Event(), threading.Event(), os.fdatasync
+        offered: list[int] = []
+
+        def slow(descriptor: int) -> None:
+            begun.set()
+            assert may_write.wait(30)
+            sync(descriptor)
+            offered.append(others.offered)
+
+        monkeypatch.setattr(os, "fdatasync", slow)
+        await ask(client)
+        await asyncio.to_thread(begun.wait)
+        await client.request(m.Say(conversation="home", text="Nothing is held up."))
+        assert not others.offered
+        may_write.set()
+        await until(lambda: others.of(m.Remember))
+        assert offered[0] == 0
+
+    run(scene)
+
+
+def test_remembering_gives_way_to_speech_and_is_done_after_it(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        others.may_remember.clear()
+        await ask(client)
+        await until(lambda: others.offered)
+        others.events.put_nowait(m.SpeechStarted(conversation="kitchen", turn=TURN, t_ns=1))
+        await until(lambda: others.given_up)
+        assert _waiting(tmp_path) == ["Where is the key?"]
+        assert "not remembered yet" not in caplog.text, "it was given up because it took too long"
+        others.may_remember.set()
+        others.events.put_nowait(m.TurnDropped(conversation="kitchen", turn=TURN, reason="no words"))
+        await until(lambda: _waiting(tmp_path) == [])
+        assert others.of(m.Remember) == [m.Remember(heard="Where is the key?")]
+        assert (others.offered, others.given_up) == (2, 1)
+
+    run(scene)
+
+
+def test_an_answer_that_sounds_is_rest_unless_somebody_speaks_elsewhere(run: Run, tmp_path: Path) -> None:
+    async def scene(others: Others, client: Client) -> None:
+        others.memory_error = CallError(Code.STORE_LOCKED, "the memories are locked")
+        await ask(client, "First?")
+        await until(lambda: others.refused)
+        others.may_fall_silent.clear()
+        asking = asyncio.create_task(ask(client, "Second?", speak=True))
+        await until(lambda: _waiting(tmp_path) == ["First?", "Second?"])
+        await speaks(others, client, "kitchen")
+        others.memory_error = None
+        await asyncio.sleep(0.3)
+        assert not others.offered
+        others.events.put_nowait(m.TurnDropped(conversation="kitchen", turn=TURN, reason="no words"))
+        await until(lambda: _waiting(tmp_path) == ["Second?"])
+        assert not asking.done(), "the first is remembered while the answer to the second sounds"
+        others.may_fall_silent.set()
+        await asking
+        await until(lambda: _waiting(tmp_path) == [])
 
     run(scene)
 

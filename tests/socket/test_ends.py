@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 
@@ -62,6 +63,38 @@ def test_a_cancel_stops_the_handler_and_is_final(wire: Wire) -> None:
             await until(lambda: server.requests_open == 0)
             stream.cancel("again")
             stream.end()
+
+    run(test())
+
+
+@pytest.mark.parametrize("ends", [Cancel(reason="enough"), None], ids=["cancel", "deadline"])
+def test_what_must_be_over_by_the_end_is_over_before_the_caller_is_told(wire: Wire, ends: Cancel | None) -> None:
+    async def test() -> None:
+        listeners: list[Call] = []
+        blocked = Blocked()
+
+        def generate(call: Call) -> Awaitable[Result]:
+            listeners.append(call)
+            return Blocked()(call)
+
+        def say_the_last() -> None:
+            listeners[0].offer(Token(text="the last", t_ns=0))
+
+        def recall(call: Call) -> Awaitable[Result]:
+            call.before_cut = say_the_last
+            return blocked(call)
+
+        async with wire.server({Generate: generate, Recall: recall}), RawClient(wire) as raw:
+            await raw.hello()
+            listening, asking = new_rid(), new_rid()
+            raw.say(listening, prompt(1))
+            raw.say(asking, Recall(text="a", limit=1), ttl_ms=5000 if ends else 50)
+            await blocked.started.wait()
+            if ends:
+                raw.say(asking, ends, seq=1)
+            await until(lambda: any(message.rid == asking for message in raw.got))
+            told = [type(message.body) for message in raw.got if message.rid in (listening, asking)]
+            assert told == [Token, Cancelled if ends else Error]
 
     run(test())
 

@@ -19,7 +19,7 @@ from daemons.llm.service import LlmService
 from ipc.client import Client, Stream
 from ipc.errors import CallCancelled, CallError, Code
 from ipc.ids import new_rid
-from ipc.messages import ChatMessage, Generate, Generated, Token
+from ipc.messages import ChatMessage, Generate, Generated, Rest, Token
 from tests.support.fake_ollama import FakeOllama
 from tests.support.serving import serving
 
@@ -151,6 +151,21 @@ def test_a_prompt_that_cannot_be_is_no_trouble_of_the_daemon(tmp_path: Path) -> 
             model.fail_after, model.error = 0, EngineError(Code.BAD_REQUEST, "too long")
             assert (await failure(client.open(question()))).code is Code.BAD_REQUEST
             assert service.trouble == ""
+
+    run(check)
+
+
+def test_a_model_rests_as_long_as_it_is_told_to(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with fake(tmp_path) as (model, _, client):
+            model.stall_after = 1
+            stream = client.open(question())
+            await anext(aiter(stream))
+            await stream.send(Rest(ms=300))
+            await stream.send(Rest(ms=0))
+            await until(lambda: len(model.rests) == 2)
+            assert model.rests == [0.3, 0]
+            stream.cancel()
 
     run(check)
 

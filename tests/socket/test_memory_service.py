@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from unittest import mock
 
 import apsw
 import pytest
@@ -17,6 +18,7 @@ from daemons.engines.fakes_memory import FakeClassifier, FakeEmbedder
 from daemons.memory.service import MemoryService
 from ipc.client import Client
 from ipc.errors import CallError, Code
+from ipc.ids import new_rid
 from ipc.messages import (
     Forget,
     Forgotten,
@@ -118,6 +120,19 @@ def test_the_same_fact_is_kept_once(sockets: Path) -> None:
         [memory] = (await page(client)).memories
         assert memory.text == "the bell rings at 9"
         assert memory.created_s == pytest.approx(time.time(), abs=600)
+
+    scene(fake(), sockets, play)
+
+
+def test_what_is_offered_again_under_its_id_is_kept_once(sockets: Path) -> None:
+    """dialog gives up an offer when somebody speaks, and repeats one whose end it did not live to note down."""
+
+    async def play(client: Client) -> None:
+        turn, offer = new_rid(), Remember(heard="Remember that the bell rings twice.")
+        client.open(offer, rid=turn).cancel("somebody speaks")
+        ids = [await client.request(offer, rid=turn, ttl_ms=SLOW_MS) for _ in range(2)]
+        assert [each.id for each in ids if isinstance(each, Remembered) and each.kept] == [1, 1]
+        assert (await page(client)).total == 1
 
     scene(fake(), sockets, play)
 
@@ -259,3 +274,28 @@ def test_a_missing_model_is_told() -> None:
             await memory.close()
 
     asyncio.run(load())
+
+
+@pytest.mark.parametrize("vector", [[float("nan")] * 64, [1.0], [float("inf")] + [0.0] * 63])
+def test_what_is_no_vector_is_neither_stored_nor_looked_for(sockets: Path, vector: list[float]) -> None:
+    embedder = FakeEmbedder()
+
+    async def play(client: Client) -> None:
+        with mock.patch.object(embedder, "embed", lambda texts: [vector] * len(texts)):
+            for request in (Remember(heard="The key is here."), Recall(text="Where is the key?", limit=3)):
+                with pytest.raises(CallError, match="gave no 64 numbers") as caught:
+                    await client.request(request, ttl_ms=SLOW_MS)
+                assert caught.value.code is Code.ENGINE_FAILED
+        reply = await client.request(ListMemories(), ttl_ms=SLOW_MS)
+        assert isinstance(reply, MemoryPage)
+        assert reply.total == 0
+
+    scene(fake(embedder), sockets, play)
+
+
+def test_a_grade_that_is_none_is_told(sockets: Path) -> None:
+    async def play(client: Client) -> None:
+        with pytest.raises(CallError, match="importance 99, not 0 to 5"):
+            await client.request(Remember(heard="The key is here."), ttl_ms=SLOW_MS)
+
+    scene(fake(grade=99), sockets, play)

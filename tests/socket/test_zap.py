@@ -18,6 +18,7 @@ from ipc.endpoints import observer_path, socket_path
 from ipc.ids import new_rid
 from ipc.messages import Ping
 from ipc.server import Server
+from ipc.transport import ZmqServerTransport
 from tests.socket.rig import DAEMON, HANG_S, Wire, hello, run, until
 
 NOBODY = 65534
@@ -67,7 +68,9 @@ def _stranger(server: Server) -> int:
     somebody else; anybody else stays, and the server is told to expect root alone."""
     if os.getuid() == 0:
         return NOBODY
-    server._transport._gate._allowed = frozenset({0})  # type: ignore[attr-defined]
+    transport = server._transport
+    assert isinstance(transport, ZmqServerTransport)
+    transport._gate._allowed = transport._observation._gate._allowed = frozenset({0})
     return os.getuid()
 
 

@@ -18,7 +18,8 @@ class FakeOllama:
 
     `fault`: "" (none), "500", "404", "not json", "not ollama" (JSON of another kind), "stops" (hangs up after
     three pieces), "ends" (three pieces and a proper end of the HTTP answer, but no last message), "error"
-    (an error in mid-stream), "endless" (pieces until the client hangs up), "silent" (nothing ever comes).
+    (an error in mid-stream), "endless" (pieces until the client hangs up), "silent" (nothing ever comes), "slow" (one
+    byte a second), "bad UTF-8" (in the midst of a piece), "huge" (a piece of a million characters).
     """
 
     def __init__(self, models: tuple[str, ...] = ("llama3.2:3b",), pieces: tuple[str, ...] = LINES) -> None:
@@ -36,8 +37,13 @@ class FakeOllama:
         """Pieces written, over all answers."""
         self.closing = threading.Event()
 
+    @property
+    def handler(self) -> type[Handler]:
+        return Handler
+
     def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"server_state": self}))
+        handler = type("Bound", (self.handler,), {"server_state": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -61,13 +67,19 @@ class FakeOllama:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Of `FakeOllama`."""
+
     server_state: FakeOllama
     protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
         super().setup()
         self.server_state.connections.append(self.connection)
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionResetError):  # a client that hangs up is what is wanted
+            super().handle()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Quiet."""
@@ -116,6 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
         pieces = state.pieces[:limit]
         if state.fault in ("stops", "ends", "error"):
             pieces = pieces[:3]
+        self._oddity(b'{"model": "m", "message": {"role": "assistant", "content": "%s"}, "done": false}\n')
         for piece in pieces:
             self._message(piece)
         while state.fault == "endless" and not state.closing.wait(0.01):
@@ -128,6 +141,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif state.fault != "ends":
             self._line(self._last(len(pieces), "length" if len(pieces) == limit else "stop"))
         self.wfile.write(b"0\r\n\r\n")
+
+    def _oddity(self, piece: bytes) -> None:
+        """What comes before the proper pieces."""
+        match self.server_state.fault:
+            case "huge":
+                self._chunk(piece % (b"x" * 1_000_000))
+            case "bad UTF-8":
+                self._chunk(piece % b"caf\xe9 \xff")
+            case "slow":
+                self._trickle(piece % b"A")
 
     def _message(self, piece: str) -> None:
         self._line({"model": "m", "message": {"role": "assistant", "content": piece}, "done": False})
@@ -160,7 +183,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _line(self, value: dict[str, Any]) -> None:
-        data = json.dumps(value).encode() + b"\n"
+        self._chunk(json.dumps(value).encode() + b"\n")
+
+    def _trickle(self, data: bytes) -> None:
+        for byte in data:
+            self._chunk(bytes([byte]))
+            if self.server_state.closing.wait(1.0):
+                return
+
+    def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tools.bench import BENCHES, record
+from tools.bench import ALL, BENCHES, record
 from tools.bench.figures import FIGURES, Figure
 
 FOUND: Mapping[str, Any] = {"fast": {"p50": 20.0, "n": 7}, "slow": {"p50": 50.0}}
@@ -43,12 +43,12 @@ def test_every_figure_is_of_a_benchmark() -> None:
     assert len({figure.what for figure in FIGURES}) == len(FIGURES)
 
 
-@pytest.mark.parametrize("name", BENCHES)
+@pytest.mark.parametrize("name", ALL)
 def test_every_benchmark_can_be_shown_from_its_json(name: str) -> None:
-    assert callable(importlib.import_module(BENCHES[name].module).show)
+    assert callable(importlib.import_module(ALL[name].module).show)
 
 
-@pytest.mark.parametrize("document", [record.README, record.DETAILS])
+@pytest.mark.parametrize("document", [record.README, record.DETAILS, record.PAGE])
 def test_documents_have_a_place_for_figures(document: Path) -> None:
     text = document.read_text("utf-8")
     assert text.count(record.BEGIN) == text.count(record.END) == 1

@@ -10,7 +10,7 @@ from daemons import config
 from ipc.marks import Stage
 from ipc.messages import Stages, TurnReport
 from tools.bench.stacks import Outcome
-from tools.bench.techniques import TECHNIQUES, insights
+from tools.bench.techniques import TECHNIQUES, first_turn, insights
 from tools.latency.turns import Seen, Turn
 from tools.recorded import TurnResult
 
@@ -32,10 +32,13 @@ def outcome(first_audio_ms: float | None, endpoint: float = 350, **counts: int) 
     return Outcome("x", "y", True, None, turn=TurnResult(report, None))
 
 
+def sounded(total_ms: float | None) -> Outcome:
+    return Outcome("x", "y", True, None if total_ms is None else {"all of it": total_ms})
+
+
 def test_what_is_left_when_the_turn_is_confirmed() -> None:
     found = insights([outcome(450), outcome(480), outcome(1200, endpoint=700), outcome(None)], [])
     assert found["after_confirmation_ms"] == {"p50": 130, "p90": pytest.approx(426)}
-    assert found["first_turn_ms"] == 450
 
 
 def test_a_start_counts_as_cached_when_all_of_it_was() -> None:
@@ -67,7 +70,14 @@ def test_the_wait_for_the_words_is_that_of_the_last_candidate() -> None:
 
 def test_without_a_sound_nothing_is_made_up() -> None:
     found = insights([outcome(None)], [])
-    assert (found["after_confirmation_ms"], found["first_turn_ms"]) == (None, None)
+    assert found["after_confirmation_ms"] is None
+    assert first_turn(sounded(None), [sounded(450)]) is None
+    assert first_turn(sounded(450), [sounded(None)]) is None
+
+
+def test_the_first_turn_is_compared_with_the_same_question_later() -> None:
+    later = [sounded(400), sounded(None), sounded(420)]
+    assert first_turn(sounded(480), later) == {"ms": 480, "later_ms": 410, "n": 2}
 
 
 @pytest.mark.parametrize("name", TECHNIQUES)

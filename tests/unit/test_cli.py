@@ -22,6 +22,7 @@ from ipc.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, CallE
 from ipc.messages import Answered, Ask, Delta, Done, Result, Say
 from ipc.server import Call
 from tests.support.daemon_thread import DaemonThread
+from tests.support.fake_openai import FakeOpenAi
 from tools import cli
 from tools.supervise import lock_path
 
@@ -324,6 +325,32 @@ def test_doctor(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch:
     assert "is a link" in checks["socket folder"]["found"]
     assert (checks["ollama"]["state"], checks["ollama"]["advice"]) == ("bad", "start it: ollama serve")
     assert all(check["advice"] for check in checks.values() if check["state"] != "good")
+
+
+@pytest.mark.parametrize(
+    ("settings", "state", "told"),
+    [
+        ({}, "good", "qwen3-8b at http://127.0.0.1:"),
+        ({"MODEL": "other"}, "bad", "no model 'other'"),
+        ({"KEY_FILE": "/nowhere/key"}, "bad", "cannot be read: No such file"),
+        ({"URL": "http://127.0.0.1:9/v1"}, "bad", "no answer at http://127.0.0.1:9/v1: "),
+    ],
+)
+def test_doctor_asks_a_model_server(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], state: str, told: str
+) -> None:
+    with FakeOpenAi() as server:
+        for name, value in ({"ENGINE": "openai", "OPENAI_URL": server.api}).items():
+            monkeypatch.setenv(f"TIMMY_LLM_{name}", value)
+        for name, value in settings.items():
+            monkeypatch.setenv(f"TIMMY_LLM_OPENAI_{name}", value)
+        run = Run(capsys, "doctor", "--json")
+    checks = {check["name"]: check for check in run.json["checks"]}
+    assert "ollama" not in checks
+    assert "llm model" not in checks
+    assert checks["model server"]["state"] == state
+    assert told in checks["model server"]["found"]
+    assert bool(checks["model server"]["advice"]) == (state == "bad")
 
 
 @pytest.mark.parametrize("output", ["none", "answers.WAV"])

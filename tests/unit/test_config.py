@@ -59,7 +59,7 @@ def test_where_each_value_comes_from(tmp_path: Path) -> None:
         ("[stt]\nthreads = true", "[stt] threads = True: Expected `int`, got `bool`"),
         ("[stt]\nvad_aggressiveness = 4", "[stt] vad_aggressiveness = 4: Expected `int` <= 3"),
         ("[llm]\ndevice = 'gpu'", "[llm] device = 'gpu': not one of auto, cpu, cuda; did you mean 'cpu'?"),
-        ("[llm]\nengine = 'olama'", "not one of auto, llama, ollama; did you mean 'ollama'?"),
+        ("[llm]\nengine = 'olama'", "not one of auto, llama, ollama, openai; did you mean 'ollama'?"),
         ("[llm]\nollama_url = 'localhost:11434'", "expected an address like http://127.0.0.1:11434"),
         ("[llm]\nollama_url = 'http://user@host'", "expected an address like http://127.0.0.1:11434"),
         ("[tts]\noutput = ''", "[tts] output = '': expected auto or (part of) a device's name"),

@@ -148,3 +148,21 @@ def test_an_answer_without_a_pause_holds_nobody_up(piece: str) -> None:
 
 def test_a_question_of_empty_lines_is_read_at_once() -> None:
     assert speakable("\n" * TEXT_MAX_CHARS + "- word") == "word"
+
+
+@pytest.mark.parametrize(
+    ("text", "clauses"),
+    [
+        ("It is <prosody rate='fast and loud, as ever'>noon</prosody> here.", ["It is noon here."]),
+        ("Look at [the first of many](http://x.invalid/a,b) links.", ["Look at the first", "of many links."]),
+        ("Well. <!-- this, that and the other thing --> Yes.", ["Well.", "Yes."]),
+        ("Noon.<|im_end|><|im_start|>user", ["Noon.", "user"]),
+        ("It is 3 <4, and [so on", ["It is 3 4,", "and so on"]),
+    ],
+)
+def test_mark_up_is_not_cut_and_not_spoken(text: str, clauses: list[str]) -> None:
+    for size in (1, 3, len(text)):
+        cutter = ClauseCutter()
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        said = [clause for piece in pieces for clause in cutter.feed(piece)] + cutter.flush()
+        assert said == clauses, size

@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from daemons.dialog import patience
-from daemons.dialog.core import APOLOGY, APOLOGY_BROKEN_OFF, APOLOGY_NOT_HEARD, MUTE_LEASE_MS, Conversation
+from daemons.dialog.core import APOLOGY, APOLOGY_BROKEN_OFF, APOLOGY_NOT_HEARD, MUTE_LEASE_MS, REST_MS, Conversation
 from daemons.dialog.effects import (
     CancelModel,
     CancelWork,
@@ -18,12 +18,14 @@ from daemons.dialog.effects import (
     ReadPrompt,
     Release,
     Report,
+    RestModel,
     SpeakClause,
     StartModel,
     StartRecall,
     Store,
     TellHeard,
     TellSaid,
+    Withdraw,
     Work,
 )
 from daemons.dialog.prompt import Prompter
@@ -45,10 +47,12 @@ def conversation() -> Conversation:
     return Conversation("home", Prompter("Timmy", "", 4, lambda: "noon"))
 
 
-def final(turn: bytes = A, revision: int = 0, text: str = "Where is the key?") -> TurnFinal:
+def final(
+    turn: bytes = A, revision: int = 0, text: str = "Where is the key?", last_voiced_ns: int = 500 * MS
+) -> TurnFinal:
     return TurnFinal(
         conversation="home", turn=turn, revision=revision, text=text,
-        last_voiced_ns=500 * MS, endpoint_ns=1000 * MS, transcript_ns=900 * MS, sent_ns=1001 * MS,
+        last_voiced_ns=last_voiced_ns, endpoint_ns=1000 * MS, transcript_ns=900 * MS, sent_ns=1001 * MS,
     )  # fmt: skip
 
 
@@ -106,22 +110,23 @@ def test_a_turn_from_first_word_to_stored_memory() -> None:
     assert KEY.text in only(effects, StartModel).messages[-1].content
     assert talk.token(work, "Under the", 1100 * MS, 1101 * MS) == []
     effects = talk.token(work, " pot. It", 1110 * MS, 1111 * MS)
-    assert effects == [TellSaid(A, "Under the pot."), SpeakClause(work, "Under the pot.")]
+    assert effects == [TellSaid(A, "Under the pot."), SpeakClause(work, "Under the pot."), RestModel(work, REST_MS)]
     assert talk.phase is Phase.SPEAKING
-    assert talk.clause_ready(work, 1112 * MS, 1200 * MS) == []
-    assert talk.playback_started(work, 1210 * MS, 1211 * MS) == [Mute(A, 1210 * MS, MUTE_LEASE_MS)]
+    assert talk.clause_ready(work, 1112 * MS, 1200 * MS) == [RestModel(work, 0)]
+    promise = Store(A, "Where is the key?")
+    assert talk.playback_started(work, 1210 * MS, 1211 * MS) == [Mute(A, 1210 * MS, MUTE_LEASE_MS), promise]
+    assert talk.in_hand == A
     effects = talk.model_done(work, USAGE, 1300 * MS)
     assert effects == [TellSaid(A, "It"), SpeakClause(work, "It"), EndSpeech(work)]
     effects = talk.playback_drained(work, 2000 * MS)
-    assert kinds(effects) == [Mute, Report, Store, ReadPrompt]
+    assert kinds(effects) == [Mute, Report, ReadPrompt]
     assert effects[0] == Mute(A, 2000 * MS, 0)
     told = report(effects)
     assert (told.outcome, told.heard, told.said) == ("answered", "Where is the key?", "Under the pot. It")
     assert (told.first_audio_ms, told.memories, told.cached_tokens) == (710, 1, 7)
     assert told.stages is not None
-    assert only(effects, Store) == Store(A, "Where is the key?")
     assert [m.content for m in only(effects, ReadPrompt).messages[-2:]] == ["Where is the key?", "Under the pot. It"]
-    assert talk.phase.name == "IDLE"
+    assert (talk.phase, talk.in_hand) == (Phase.IDLE, b"")
 
 
 def test_a_revoked_revision_never_speaks_and_never_stores() -> None:
@@ -146,8 +151,41 @@ def test_a_revoked_revision_never_speaks_and_never_stores() -> None:
 def test_speech_that_began_before_the_first_sound_silences_the_answer() -> None:
     talk = conversation()
     work = sounding(talk)
-    assert talk.resumed(A, 0, 1205 * MS, 1300 * MS) == [CancelWork(work), Mute(A, 1300 * MS, 0)]
+    promise = Store(A, "Where is the key?")
+    assert talk.resumed(A, 0, 1205 * MS, 1300 * MS) == [CancelWork(work), Mute(A, 1300 * MS, 0), Withdraw(promise)]
     assert talk.phase is Phase.HEARING
+
+
+def test_words_are_promised_with_the_answer_that_is_heard_and_with_no_other() -> None:
+    talk = conversation()
+    sounding(talk)
+    assert only(talk.speech_started(B, 1205 * MS, 1300 * MS), Withdraw).promise == Store(A, "Where is the key?")
+    talk.final(final(B, text="And the bike?"), 2 * S)
+    work = Work(B, 0)
+    talk.recalled(work, [], (0, 0), 2 * S)
+    talk.token(work, "There. And", 2 * S, 2 * S)
+    effects = talk.playback_started(work, 3 * S, 3 * S)
+    assert only(effects, Store) == Store(B, "Where is the key? And the bike?")
+    talk.model_done(work, USAGE, 3 * S)
+    assert Store not in kinds(talk.playback_drained(work, 4 * S))
+
+
+def test_a_question_taken_back_is_remembered_once_its_answer_has_begun_to_sound() -> None:
+    heard = conversation()
+    sounding(heard)
+    assert not {Store, Withdraw} & set(kinds(heard.cancel(A, 2 * S)))
+    unheard = conversation()
+    unheard.token(thinking(unheard), "It is there. And", 1100 * MS, 1101 * MS)
+    assert Store not in kinds(unheard.cancel(A, 2 * S))
+
+
+def test_a_voice_that_does_not_wait_promises_nothing() -> None:
+    """A turn is promised when its end is confirmed, however early something of it was played."""
+    talk = conversation()
+    work = prepared(talk)
+    assert Store not in kinds(talk.playback_started(work, 1 * S, 1 * S))
+    talk.final(final(), 2 * S)
+    assert only(talk.playback_drained(work, 3 * S), Store) == Store(A, "Where is the key?")
 
 
 def test_speech_that_began_after_the_first_sound_is_the_answer_itself() -> None:
@@ -155,7 +193,7 @@ def test_speech_that_began_after_the_first_sound_is_the_answer_itself() -> None:
     sounding(talk)
     assert talk.resumed(A, 0, 1210 * MS, 1300 * MS) == []
     assert talk.speech_started(B, 1210 * MS, 1300 * MS) == []
-    assert talk.final(final(B), 1400 * MS) == []
+    assert talk.final(final(B, last_voiced_ns=1300 * MS), 1400 * MS) == []
     assert talk.phase is Phase.SOUNDING
 
 
@@ -229,12 +267,25 @@ def test_noise_ends_in_no_answer() -> None:
 def test_what_is_heard_of_a_turn_not_in_hand_is_not_told() -> None:
     talk = conversation()
     assert talk.partial(A, "x") == []
-    assert talk.candidate(candidate(), 0) == []
+    thinking(talk)
+    assert talk.candidate(candidate(), 2 * S) == []
 
 
 def test_a_final_without_a_beginning_is_answered() -> None:
     """dialog was restarted while somebody spoke."""
     assert only(conversation().final(final(), 1 * S), StartRecall).text == "Where is the key?"
+
+
+@pytest.mark.parametrize("event", [candidate(), final()])
+def test_a_turn_whose_beginning_was_not_told_interrupts_what_is_in_hand(event: TurnCandidate | TurnFinal) -> None:
+    """dialog was restarted while somebody spoke, and asked in writing since."""
+    talk = conversation()
+    talk.ask(B, "Why?", True, 0)
+    hear = talk.final if isinstance(event, TurnFinal) else talk.candidate
+    effects = hear(event, 1 * S)  # type: ignore[arg-type]
+    assert effects[0] == CancelWork(Work(B, 0))
+    assert report(effects).outcome == "cancelled"
+    assert only(effects, StartRecall) == StartRecall(Work(A, 0), "Why? Where is the key?")
 
 
 def test_a_final_for_a_turn_being_answered_changes_nothing() -> None:
@@ -265,6 +316,28 @@ def test_an_announcement_is_spoken_as_it_is_and_not_remembered() -> None:
     assert kinds(talk.playback_drained(work, 2)) == [Mute, Report]
 
 
+def silent(talk: Conversation, work: Work) -> TurnReport:
+    """What is told of an answer in which the voice finds nothing to pronounce."""
+    talk.token(work, "So.", 1, 1)
+    talk.model_done(work, USAGE, 2)
+    return report(talk.playback_drained(work, 3))
+
+
+def test_who_spoke_and_heard_nothing_may_go_on() -> None:
+    talk = conversation()
+    told = silent(talk, thinking(talk))
+    assert (told.outcome, told.detail) == ("failed", "the voice had no sound for the answer")
+    talk.resumed(A, 0, 4, 4)
+    assert only(talk.final(final(revision=1), 5), StartRecall).work == Work(A, 1)
+
+
+def test_who_typed_has_read_an_answer_without_sound() -> None:
+    talk = conversation()
+    talk.ask(A, "Why?", True, 0)
+    talk.recalled(Work(A, 0), [], (0, 0), 0)
+    assert silent(talk, Work(A, 0)).outcome == "answered"
+
+
 def test_there_is_nothing_to_say_in_an_emoji() -> None:
     assert report(conversation().say(A, "🎉", 0)).outcome == "dropped"
 
@@ -276,11 +349,11 @@ def test_a_model_without_words_ends_in_an_apology(text: str) -> None:
     talk.token(work, text, 1, 1)
     effects = talk.model_done(work, USAGE, 2)
     assert effects == [CancelModel(work), TellSaid(A, APOLOGY), SpeakClause(work, APOLOGY), EndSpeech(work)]
-    talk.playback_started(work, 3, 3)
+    assert only(talk.playback_started(work, 3, 3), Store).heard == "Where is the key?"
     effects = talk.playback_drained(work, 4)
     told = report(effects)
     assert (told.outcome, told.said) == ("failed", APOLOGY)
-    assert only(effects, Store).heard == "Where is the key?"
+    assert Store not in kinds(effects)
     assert ReadPrompt not in kinds(effects)
 
 
@@ -438,7 +511,8 @@ def prepared(talk: Conversation) -> Work:
     work = Work(A, 0)
     talk.recalled(work, [KEY], (903 * MS, 904 * MS), 905 * MS)
     assert talk.token(work, "Under the pot. There", 930 * MS, 931 * MS) == [
-        SpeakClause(work, "Under the pot.", held=True)
+        SpeakClause(work, "Under the pot.", held=True),
+        RestModel(work, REST_MS),
     ]
     talk.clause_ready(work, 932 * MS, 950 * MS)
     assert talk.model_done(work, USAGE, 960 * MS) == [SpeakClause(work, "There", held=True)]
@@ -473,8 +547,25 @@ def test_a_turn_confirmed_before_its_first_clause_is_not_held() -> None:
     assert talk.token(work, "Under the pot. ", 1010 * MS, 1011 * MS) == [
         TellSaid(A, "Under the pot."),
         SpeakClause(work, "Under the pot."),
+        RestModel(work, REST_MS),
     ]
     assert talk.model_done(work, USAGE, 1100 * MS) == [EndSpeech(work)]
+
+
+def test_the_model_rests_for_the_first_clause_only_and_only_while_it_has_words_to_come() -> None:
+    talk = conversation()
+    work = thinking(talk)
+    first = talk.token(work, "Under the pot. ", 1, 1)
+    assert [effect for effect in first if isinstance(effect, RestModel)] == [RestModel(work, REST_MS)]
+    assert talk.clause_ready(work, 2, 3) == [RestModel(work, 0)]
+    assert kinds(talk.token(work, "There it lies. ", 4, 4)) == [TellSaid, SpeakClause]
+    assert talk.clause_ready(work, 5, 6) == []
+
+    short = conversation()
+    work = thinking(short)
+    short.token(work, "Yes", 1, 1)
+    assert kinds(short.model_done(work, USAGE, 2)) == [TellSaid, SpeakClause, EndSpeech]
+    assert short.clause_ready(work, 3, 4) == []
 
 
 def test_what_is_held_is_revoked_when_the_speaker_goes_on_and_his_words_stay() -> None:

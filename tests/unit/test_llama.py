@@ -19,7 +19,9 @@ from daemons import catalogue
 from daemons.engines import llama
 from daemons.engines.base import EngineError, Prompt, Usage
 from daemons.engines.llama import LlamaModel
+from daemons.llm.core import disarmed
 from ipc.errors import Code, ConfigError
+from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.models
 
@@ -137,6 +139,38 @@ def test_closing_stops_the_writing(model: LlamaModel, counting: Counting) -> Non
         await idle(model)
         assert counting.prompts_ended == 1
         assert counting.chunks < 1000, "nobody waited for 2,000"
+
+    run(check())
+
+
+def test_a_model_at_rest_writes_nothing_until_it_is_told_to_go_on(model: LlamaModel, counting: Counting) -> None:
+    async def check() -> None:
+        answer = model.generate(Prompt([("user", "Tell me a very long story.")], 200))
+        assert isinstance(await anext(answer), str)
+        model.rest(60)
+        await asyncio.sleep(0.5)  # the token that was begun
+        given = counting.chunks
+        await asyncio.sleep(0.5)
+        assert counting.chunks == given
+        model.rest(0)
+        await eventually(lambda: counting.chunks > given + 5)
+        await answer.aclose()
+        await idle(model)
+
+    run(check())
+
+
+def test_a_rest_ends_with_its_time_and_with_its_answer(model: LlamaModel, counting: Counting) -> None:
+    async def check() -> None:
+        answer = model.generate(Prompt([("user", "Tell me a very long story.")], 200))
+        assert isinstance(await anext(answer), str)
+        model.rest(0.1)
+        await eventually(lambda: counting.chunks > 10)
+        model.rest(3600)
+        await answer.aclose()
+        await idle(model)
+        model.rest(3600)  # of an answer that is over
+        assert (await ask(model, Prompt([("user", "What is the capital of France?")], 5)))[0]
 
     run(check())
 
@@ -325,3 +359,19 @@ def test_the_device_is_what_was_asked_for_and_is_there() -> None:
     assert llama._gpu(Devices(0, 1), "cpu") == ""
     with pytest.raises(ConfigError, match=r"set llm.device to 'auto' or 'cpu'"):
         llama._gpu(Devices(0), "cuda")
+
+
+def test_control_tokens_in_what_was_said_are_words_once_they_are_disarmed(model: LlamaModel) -> None:
+    """As they are, the model's own tokenizer would take them for the end of a role: a token each."""
+    said = "<|im_end|><|im_start|>" * 10
+
+    async def read(text: str) -> int:
+        (usage,) = [item async for item in model.generate(Prompt([("user", text)], 0)) if isinstance(item, Usage)]
+        return usage.prompt_tokens
+
+    async def task() -> None:
+        nothing = await read("")
+        assert await read(said) - nothing <= 21
+        assert await read(disarmed(said)) - nothing > 60
+
+    run(task())

@@ -69,4 +69,4 @@ def test_wrong_numbers_are_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(minilm, "KNOWN_START", (0.5, 0.5, 0.5, 0.5))
     with pytest.raises(EngineError, match="wrong numbers") as caught:
         MiniLm()
-    assert caught.value.code is Code.ENGINE_FAILED
+    assert caught.value.code is Code.MODEL_DAMAGED

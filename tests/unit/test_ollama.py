@@ -12,7 +12,8 @@ import pytest
 
 from daemons.engines import ollama
 from daemons.engines.base import EngineError, Prompt, Usage
-from daemons.engines.ollama import OllamaModel, has_model, is_loopback
+from daemons.engines.ollama import OllamaModel, has_model
+from daemons.engines.servers import is_loopback
 from ipc.errors import CallError, Code
 from tests.support.fake_ollama import LINES, FakeOllama
 from tools.ollama_pull import pull

@@ -123,7 +123,7 @@ def test_a_turn_from_the_first_voiced_sample_to_the_final() -> None:
     assert candidate.last_voiced_ns == final.last_voiced_ns == last_ns
     assert candidate.endpoint_ns == last_ns + 200 * MS
     assert final.endpoint_ns == final.sent_ns == last_ns + 500 * MS
-    assert candidate.transcript_ns == final.transcript_ns == last_ns + 100 * MS
+    assert candidate.transcript_ns == final.transcript_ns == last_ns + 60 * MS
 
 
 def test_a_voice_may_end_anywhere_in_its_last_frame() -> None:
@@ -142,7 +142,7 @@ def test_a_voice_may_end_anywhere_in_its_last_frame() -> None:
 def test_the_transcript_is_asked_for_within_the_pause_and_once() -> None:
     room = Room().hear(ms(400) + "a" * 20 + ms(600))
     assert [job.draft for job in room.jobs] == [False]
-    assert room.jobs[0].pcm == (ms(340) + "a" * 20 + ms(100)).encode(), "pre-roll, speech, pause"
+    assert room.jobs[0].pcm == (ms(340) + "a" * 20 + ms(60)).encode(), "pre-roll, speech, pause"
 
 
 def test_a_final_waits_for_a_slow_transcript() -> None:
@@ -160,10 +160,10 @@ def test_a_blip_is_no_speech_and_does_not_revoke() -> None:
 
 
 def test_a_short_gap_inside_a_word_is_no_pause() -> None:
-    room = Room().hear("a" * 10 + ms(80) + "a" + ms(600))
+    room = Room().hear("a" * 10 + ms(40) + "a" + ms(600))
     final = room.of(TurnFinal)[0]
     assert isinstance(final, TurnFinal)
-    assert final.last_voiced_ns == START_NS + (10 + 4 + 1) * FRAME_NS
+    assert final.last_voiced_ns == START_NS + (10 + 2 + 1) * FRAME_NS
 
 
 def test_speech_before_the_final_revokes_the_candidate_and_keeps_its_words() -> None:
@@ -314,6 +314,16 @@ def test_a_renewed_lease_lasts_longer() -> None:
     assert room.story == ["muted 580"]
 
 
+def test_a_mute_lifted_before_a_frame_fell_into_it_closes_the_turn_too() -> None:
+    room = Room().hear("a" * 20 + ms(600))
+    room.mute(room.now_ns + 5 * MS, 3000)
+    room.mute(room.now_ns + 6 * MS, 0)
+    room.hear(ms(300) + "b" * 20 + ms(600))
+    assert [line for line in room.story if not line.startswith("muted")] == [
+        "1 started", "1 candidate 1 a", "1 final 1 a", "2 started", "2 candidate 1 b", "2 final 1 b",
+    ]  # fmt: skip
+
+
 def test_a_mute_begins_at_its_time_and_not_at_its_arrival() -> None:
     room = Room().hear("a" * 20)
     room.mute(room.now_ns + 200 * MS, 1000)
@@ -436,7 +446,7 @@ def test_a_transcript_that_comes_late_confirms_at_once_what_was_silent_long_enou
     candidate, final = room.of(TurnCandidate)[0], room.of(TurnFinal)[0]
     assert isinstance(candidate, TurnCandidate)
     assert isinstance(final, TurnFinal)
-    assert final.sent_ns == final.transcript_ns == final.last_voiced_ns + 700 * MS
+    assert final.sent_ns == final.transcript_ns == final.last_voiced_ns + 660 * MS
     assert candidate.endpoint_ns == final.last_voiced_ns + 200 * MS
     assert final.endpoint_ns == final.last_voiced_ns + 340 * MS, "the rest of the wait was the transcript's"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from daemons.engines.base import Transcript
 from daemons.engines.fakes_stt import FakeTranscriber
@@ -12,7 +13,12 @@ from daemons.stt.worker import TranscriptWorker
 class Echo(FakeTranscriber):
     """Says what it is given."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = threading.Event()
+
     def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+        self.began.set()
         super().transcribe(pcm, draft)
         return Transcript(f"{pcm.decode()}{' (draft)' if draft else ''}", 0.0)
 
@@ -49,9 +55,23 @@ def test_what_waits_at_the_end_is_given_up() -> None:
         transcriber.go.clear()
         worker.ask(b"a", False, said.append)
         queued = asyncio.get_running_loop().run_in_executor(worker._thread, lambda: None)
+        await asyncio.to_thread(transcriber.began.wait, 30)
         worker.close()
         await asyncio.wait([queued])
         assert queued.cancelled()
         transcriber.go.set()
+
+    asyncio.run(task())
+
+
+def test_nothing_is_transcribed_after_the_end() -> None:
+    """A microphone that goes away at the end asks for the last words of its turn."""
+
+    async def task() -> None:
+        transcriber, worker, said = Echo(), TranscriptWorker(), list[str | None]()
+        await worker.use(lambda: transcriber)
+        worker.close()
+        worker.ask(b"a", False, said.append)
+        assert said == []
 
     asyncio.run(task())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -29,11 +30,12 @@ print("hello from", os.getpid(), flush=True)
 notify("READY=1\\nSTATUS=ready")
 """
 WAITS = GOOD + "while True: signal.pause()"
-DEAF = GOOD + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()"
+DEAF = WAITS.replace('lambda *_: (notify("STOPPING=1"), sys.exit(0))', "signal.SIG_IGN")
 MISSET = GOOD.replace("READY=1\\nSTATUS=ready", "STATUS=model 'x' is not here") + "sys.exit(78)"
 WITH_CHILD = (
     GOOD
     + """
+import socket
 import subprocess
 subprocess.Popen([sys.executable, "-c", "import time; print('grandchild', flush=True); time.sleep(600)"])
 while True: signal.pause()
@@ -205,3 +207,16 @@ def test_daemons_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     with Supervisor(_commands(stt=WAITS)) as supervisor:  # what it left does not disturb
         supervisor.wait_ready(20)
     assert lock_path(tmp_path / "run").exists()
+
+
+def test_sockets_that_systemd_holds_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMMY_RUNTIME", str(tmp_path))
+    monkeypatch.setenv("TIMMY_STATE", str(tmp_path / "state"))
+    tmp_path.chmod(0o700)
+    with socket.socket(socket.AF_UNIX) as held:
+        held.bind(str(tmp_path / "llm.sock"))
+        held.listen()
+        for _ in range(2):
+            with pytest.raises(EndpointError, match="is held by systemd"), Supervisor():
+                pass
+    assert (tmp_path / "llm.sock").is_socket()

@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemons.engines.pcm import AUDIBLE, fade_out, silence, trim
+from daemons.engines.pcm import AUDIBLE, Trimmer, fade_out, silence, trim
 from daemons.engines.playqueue import Part, PlayQueue
 
 RATE = 16_000
@@ -41,6 +41,30 @@ def test_trim_keeps_what_is_audible(values: list[int]) -> None:
     kept = trim(array("h", values).tobytes(), RATE)
     audible = [n for n, value in enumerate(values) if abs(value) >= AUDIBLE]
     assert len(kept) // 2 >= (audible[-1] - audible[0] + 1 if audible else 0)
+
+
+LEVELS = st.sampled_from([0, 100, -250, 5_000, -20_000])
+RUNS = st.lists(st.tuples(LEVELS, st.integers(1, 600)), max_size=8).map(
+    lambda runs: [value for value, count in runs for _ in range(count)]
+)
+
+
+@given(RUNS, st.lists(st.integers(0, 3000), max_size=6))
+def test_a_phrase_that_comes_in_pieces_is_trimmed_like_a_whole_one(values: list[int], cuts: list[int]) -> None:
+    edges = [0, *sorted(min(cut, len(values)) for cut in cuts), len(values)]
+    trimmer = Trimmer(RATE)
+    for _ in range(2):  # the second phrase as if there had been none before
+        pieces = [trimmer.feed(array("h", values[start:end]).tobytes()) for start, end in pairwise(edges)]
+        assert b"".join([*pieces, trimmer.end()]) == trim(array("h", values).tobytes(), RATE)
+
+
+def test_the_beginning_of_a_phrase_is_given_at_once() -> None:
+    trimmer = Trimmer(RATE)
+    assert trimmer.feed(HISS) == b""
+    given = trimmer.feed(LOUD[: RATE // 5])
+    assert len(given) / 2 / RATE > 0.09
+    assert trimmer.feed(HISS + HISS) != b"", "the decay of what was loud"
+    assert trimmer.feed(HISS) == b"", "what may be the end"
 
 
 def test_fade_out_is_short_and_ends_at_nothing() -> None:

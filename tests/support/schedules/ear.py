@@ -17,15 +17,22 @@ if TYPE_CHECKING:
     from tests.support.schedules.world import World
 
 
-def script(chance: random.Random, record: Record) -> Iterator[Word]:
-    """Some utterances, word by word, with pauses between."""
+ECHO = "echo"
+"""What a transcriber makes of our own voice."""
+SILENCE = "...."
+UNDERSTOOD_FRAMES = 3
+"""A shorter piece of our own voice is no word."""
+
+
+def script(chance: random.Random, record: Record, utterances_max: int = 4, prefix: str = "") -> Iterator[Word]:
+    """Some utterances, word by word, with pauses between. Each word is a number after `prefix`."""
     number = itertools.count(1)
-    t_ns = START_NS + 500 * MS
-    for _ in range(chance.randrange(1, 5)):
+    t_ns = record.start_ns + 500 * MS
+    for _ in range(chance.randint(1, utterances_max)):
         length = chance.randrange(1, 6)
         for place in range(length):
             to_ns = t_ns + chance.randrange(8, 16) * FRAME_NS
-            word = Word(f"{next(number):04d}", t_ns, to_ns)
+            word = Word(f"{prefix}{next(number):04d}", t_ns, to_ns)
             record.words.append(word)
             pause = chance.choice((0, 40, 140, 240, 320, 400, 600, 900)) if place < length - 1 else 0
             gap = pause or (chance.choice((120, 500, 800, 1300, 3000)) if place == length - 1 else 40)
@@ -33,8 +40,16 @@ def script(chance: random.Random, record: Record) -> Iterator[Word]:
             yield word
 
 
+def understood(read: Sequence[str]) -> str:
+    """What a transcriber makes of frames that bear the words spoken in them."""
+    pieces = [(text, len([*frames])) for text, frames in itertools.groupby(read)]
+    return " ".join(
+        text for text, frames in pieces if text != SILENCE and (text != ECHO or frames >= UNDERSTOOD_FRAMES)
+    )
+
+
 class Ear:
-    """stt: the segmenter, a transcriber, and the hop to dialog."""
+    """stt: the segmenter, a transcriber, and the hop to dialog. It hears what is said, and what the device plays."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -44,7 +59,7 @@ class Ear:
         self._core = self._new()
 
     def _new(self) -> Segmenter:
-        return Segmenter("home", lambda: next(self._rids), self._patience)
+        return self._world.cores.segmenter("home", lambda: next(self._rids), self._patience)
 
     def _patience(self, text: str, frames: Sequence[Heard], last_voiced_ns: int) -> int:
         return self._world.chance.choice((350, 350, 700, 1200))
@@ -62,49 +77,50 @@ class Ear:
 
     def _frame(self, t_ns: int) -> None:
         if self.alive:
-            word = self._spoken.get(t_ns, "")
-            self._apply(self._core.frame(Heard(t_ns, bool(word), (word or "....").encode()), self._world.now_ns))
+            word = self._spoken.get(t_ns) or (ECHO if self._world.voice.sounds_at(t_ns) else "")
+            self._apply(self._core.frame(Heard(t_ns, bool(word), (word or SILENCE).encode()), self._world.now_ns))
 
     def _apply(self, effects: Sequence[Any]) -> None:
         for effect in effects:
             if isinstance(effect, Transcribe):
                 self._transcribe(effect)
             else:
-                self._world.send("heard", self._world.while_alive("stt", partial(self._world.heard, effect)))
+                self._world.send("heard", self._world.to_dialog(partial(self._world.heard, effect), "stt"))
 
     def _transcribe(self, job: Transcribe) -> None:
         chance = self._world.chance
         read = [job.pcm[at : at + 4].decode() for at in range(0, len(job.pcm), 4)]
-        text: str | None = " ".join(word for word, _ in itertools.groupby(word for word in read if word != "...."))
-        if chance.random() < 0.01:
-            text, self._world.record.transcripts = None, False
-        answer = self._world.while_alive("stt", partial(self._answer, text))
-        self._world.after(20, 300 if chance.random() < 0.95 else 2000, answer)
+        fault = chance.random()
+        if fault > 0.95:
+            self._world.note("stalled", "stt")
+        answer = partial(self._answer, None if chance.random() < 0.01 else understood(read), read)
+        self._world.after(20, 300 if fault <= 0.95 else 2000, self._world.while_alive(answer, "stt"))
 
-    def _answer(self, text: str | None) -> None:
+    def _answer(self, text: str | None, read: Sequence[str]) -> None:
+        if text is None:
+            said = (word.from_ns for word in self._world.record.words if word.text in read)
+            self._world.note("untold", min(said, default=self._world.now_ns))
         self._apply(self._core.transcribed(text, self._world.now_ns))
 
     def mute(self, from_ns: int, lease_ms: int) -> None:
-        deaf = self._world.record.deaf
-        if lease_ms:
-            deaf.append((from_ns, max(from_ns, self._world.now_ns) + (lease_ms + 100) * MS))
-        self._world.send(
-            "mute",
-            self._world.while_alive("stt", lambda: self._apply(self._core.mute(from_ns, lease_ms, self._world.now_ns))),
-        )
+        self._world.send("mute", self._world.while_alive(partial(self._mute, from_ns, lease_ms), "stt"))
+
+    def _mute(self, from_ns: int, lease_ms: int) -> None:
+        self._world.note("mute", from_ns, lease_ms)
+        self._apply(self._core.mute(from_ns, lease_ms, self._world.now_ns))
 
     def die(self) -> None:
         """Everything in hand is lost, and dialog notices."""
-        world, self.alive = self._world, False
-        back_ns = world.now_ns + world.chance.randrange(100, 1500) * MS
-        world.record.deaf.append((0, back_ns + 400 * MS))
-        world.send("stt gone", self._lost)
-        world.at(back_ns, self._come_back)
+        self.alive = False
+        self._world.send("stt gone", self._world.to_dialog(self._lost))
+        self._world.after(100, 1500, self._come_back)
 
     def _lost(self) -> None:
         self._world.note("lost")
         self._world.act(self._world.dialog.hearing_lost(self._world.now_ns))
 
     def _come_back(self) -> None:
+        self._world.note("back", "stt")
         self._core, self.alive = self._new(), True
-        self._world.act(self._world.dialog.hearing_back(self._world.now_ns))
+        if self._world.listening:
+            self._world.act(self._world.dialog.hearing_back(self._world.now_ns))

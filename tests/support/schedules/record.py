@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from daemons.dialog import effects as d
 from daemons.dialog.effects import Work
 from daemons.dialog.turn import Phase
+from ipc.messages import SpeechStarted, TurnCandidate, TurnDropped, TurnFinal, TurnResumed
 
 MS = 1_000_000
 START_NS = 1_000_000 * MS
@@ -30,7 +33,16 @@ class Sound:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`kind` and `data` say what happened; see where each is written."""
+    """What happened. What `data` holds, by `kind`:
+
+    - of stt, as dialog learns it: started (turn, t_ns, whether an answer sounded), candidate, final (turn, revision,
+      text), resumed (turn, revision, t_ns), dropped (turn), lost;
+    - of those who ask: typed, unwanted (turn);
+    - of dialog: work (work, text), cancelled (work), stored (turn, heard), report (turn, outcome, heard);
+    - at stt: mute (from_ns, lease_ms), untold (from_ns: what was said from then until now had no transcript);
+    - at tts: silenced (work: its request ended), stale (work: sound of it was handed over after that);
+    - of fate: died, back (daemon), stalled (engine).
+    """
 
     t_ns: int
     kind: str
@@ -39,33 +51,63 @@ class Event:
 
 @dataclass
 class Record:
-    """All that came of one schedule. `transcripts`: none failed. `deaf`: when stt heard nothing."""
+    """All that came of one schedule. `hop_ns`: no message takes longer from one daemon to another."""
 
     seed: int
     words: list[Word] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     sounds: list[Sound] = field(default_factory=list)
-    deaf: list[tuple[int, int]] = field(default_factory=list)
-    transcripts: bool = True
     phase: Phase = Phase.IDLE
+    hop_ns: int = 25 * MS
+    start_ns: int = START_NS
 
-    def of(self, kind: str) -> list[Event]:
-        return [event for event in self.events if event.kind == kind]
+    def of(self, *kinds: str) -> list[Event]:
+        return [event for event in self.events if event.kind in kinds]
 
     def story(self) -> str:
         """One line an event, for a person."""
         lines = [(word.from_ns, f"says {word.text}") for word in self.words]
-        lines += [(sound.from_ns, f"sounds until {ms(sound.to_ns)}: {_name(sound.work)}") for sound in self.sounds]
-        lines += [(event.t_ns, f"{event.kind} {' '.join(map(_name, event.data))}") for event in self.events]
-        return "\n".join([f"seed {self.seed}", *(f"{ms(t_ns):>7} {text}" for t_ns, text in sorted(lines))])
+        lines += [(s.from_ns, f"sounds until {self.ms(s.to_ns)}: {self._name(s.work)}") for s in self.sounds]
+        lines += [(event.t_ns, f"{event.kind} {' '.join(map(self._name, event.data))}") for event in self.events]
+        return "\n".join([f"seed {self.seed}", *(f"{self.ms(t_ns):>7} {text}" for t_ns, text in sorted(lines))])
+
+    def ms(self, t_ns: int) -> int:
+        """Since the beginning of the schedule."""
+        return (t_ns - self.start_ns) // MS
+
+    def _name(self, value: Any) -> str:
+        if isinstance(value, Work):
+            return f"{self._name(value.turn)}.{value.revision}.{value.attempt}"
+        if isinstance(value, bytes):
+            return f"#{int.from_bytes(value, 'big') if value[:8] == bytes(8) else value.hex()[-6:]}"
+        return str(self.ms(value)) if isinstance(value, int) and value > self.start_ns else str(value)
 
 
-def ms(t_ns: int) -> int:
-    """Since the beginning of the schedule."""
-    return (t_ns - START_NS) // MS
+def note_effect(note: Callable[..., None], effect: d.Effect) -> None:
+    """Notes what dialog decided, where the record has a kind for it."""
+    match effect:
+        case d.StartRecall(work, text):
+            note("work", work, text)
+        case d.CancelWork(work):
+            note("cancelled", work)
+        case d.Store(turn, heard):
+            note("stored", turn, heard)
+        case d.Withdraw(promise):
+            note("withdrawn", promise.turn, promise.heard)
+        case d.Report(report):
+            note("report", report.turn, report.outcome, report.heard)
 
 
-def _name(value: Any) -> str:
-    if isinstance(value, Work):
-        return f"{_name(value.turn)}.{value.revision}.{value.attempt}"
-    return f"#{int.from_bytes(value, 'big')}" if isinstance(value, bytes) else str(value)
+def note_heard(note: Callable[..., None], item: Any, phase: Phase) -> None:
+    """Notes what stt tells dialog, which is in `phase`."""
+    match item:
+        case SpeechStarted():
+            note("started", item.turn, item.t_ns, phase is Phase.SOUNDING)
+        case TurnCandidate():
+            note("candidate", item.turn, item.revision, item.text)
+        case TurnResumed():
+            note("resumed", item.turn, item.revision, item.t_ns)
+        case TurnFinal():
+            note("final", item.turn, item.revision, item.text)
+        case TurnDropped():
+            note("dropped", item.turn)

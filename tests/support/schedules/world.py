@@ -10,6 +10,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,9 @@ from daemons.dialog.core import Conversation
 from daemons.dialog.effects import Work
 from daemons.dialog.prompt import Prompter
 from daemons.dialog.turn import Phase
+from daemons.stt.core import Segmenter
+from daemons.stt.endpointing import ConfirmAfter
+from daemons.tts.core import SpeakingCore
 from ipc.messages import (
     Generated,
     Memory,
@@ -29,34 +33,48 @@ from ipc.messages import (
     TurnResumed,
 )
 from tests.support.schedules.ear import Ear, script
-from tests.support.schedules.record import MS, START_NS, Event, Record
+from tests.support.schedules.record import MS, START_NS, Event, Record, note_effect, note_heard
 from tests.support.schedules.voice import Voice
 
 TICK_NS = 200 * MS
 QUIET_NS = 90_000 * MS
 """After the last word: longer than any patience."""
 Do = Callable[[], None]
-MakeConversation = Callable[[str, Prompter], Conversation]
+
+
+@dataclass(frozen=True)
+class Cores:
+    """What works in the schedule: the cores as they are, or with a fault planted in one."""
+
+    conversation: Callable[[str, Prompter], Conversation] = Conversation
+    segmenter: Callable[[str, Callable[[], bytes], ConfirmAfter], Segmenter] = Segmenter
+    speaking: Callable[[int], SpeakingCore] = SpeakingCore
 
 
 class World:
     """One schedule. `chance` decides all of it."""
 
-    def __init__(self, seed: int, make: MakeConversation = Conversation) -> None:
+    def __init__(self, seed: int, cores: Cores = Cores()) -> None:
         self.chance = random.Random(seed)
+        self.cores = cores
         self.record = Record(seed)
         self.now_ns = START_NS
         self._queue: list[tuple[int, int, Do]] = []
         self._count = itertools.count(1)
         self._rids = (n.to_bytes(16, "big") for n in itertools.count(1))
         self._channels: dict[str, int] = {}
-        self._lives = {"stt": 0, "llm": 0, "memory": 0, "tts": 0}
-        self.dialog = make("home", Prompter("Timmy", "", 12, lambda: "noon"))
+        self._lives = {"stt": 0, "dialog": 0, "llm": 0, "memory": 0, "tts": 0}
+        self.listening = True
+        """Whether dialog is there."""
+        self.dialog = self._new()
         self.ear = Ear(self)
         self.voice = Voice(self)
         self._cancelled: set[Work] = set()
         self._models: dict[Work, None] = {}
         self._late = self.chance.random() < 0.5  # results of cancelled work arrive all the same
+
+    def _new(self) -> Conversation:
+        return self.cores.conversation("home", Prompter("Timmy", "", 12, lambda: "noon"))
 
     # --- time ---
 
@@ -72,10 +90,14 @@ class World:
         self._channels[channel] = t_ns = max(t_ns, self._channels.get(channel, 0))
         self.at(t_ns, do)
 
-    def while_alive(self, daemon: str, do: Do) -> Do:
-        """Nothing of a daemon that has died since arrives."""
-        life = self._lives[daemon]
-        return lambda: do() if self._lives[daemon] == life else None
+    def while_alive(self, do: Do, *daemons: str) -> Do:
+        """Nothing of, or for, a daemon that has died since happens."""
+        lives = [self._lives[daemon] for daemon in daemons]
+        return lambda: do() if lives == [self._lives[daemon] for daemon in daemons] else None
+
+    def to_dialog(self, do: Do, *daemons: str) -> Do:
+        """What comes from `daemons` for the dialog that is there now, if one is."""
+        return self.while_alive(do, "dialog", *daemons) if self.listening else lambda: None
 
     def note(self, kind: str, *data: Any) -> None:
         self.record.events.append(Event(self.now_ns, kind, data))
@@ -95,33 +117,46 @@ class World:
         return self.record
 
     def _tick(self) -> None:
-        self.act(self.dialog.tick(self.now_ns))
+        if self.listening:
+            self.act(self.dialog.tick(self.now_ns))
 
     # --- what people and fate do ---
 
     def _type(self) -> None:
-        if self.dialog.phase is Phase.IDLE:
+        if self.listening and self.dialog.phase is Phase.IDLE:
             rid = next(self._rids)
             self.note("typed", rid)
             self.act(self.dialog.ask(rid, "typed", True, self.now_ns))
             if self.chance.random() < 0.3:
-                self.after(1, 2000, lambda: self._take_back(rid))
+                self.after(1, 2000, self.to_dialog(lambda: self._take_back(rid)))
 
     def _take_back(self, rid: bytes) -> None:
         self.note("unwanted", rid)
         self.act(self.dialog.cancel(rid, self.now_ns))
 
     def _misfortune(self) -> None:
-        what = self.chance.choice(("stt", "llm", "tts", "memory") if self.ear.alive else ("llm", "tts", "memory"))
+        there = {"stt": self.ear.alive, "dialog": self.listening}
+        what = self.chance.choice([daemon for daemon in self._lives if there.get(daemon, True)])
         self.note("died", what)
         self._lives[what] += 1
         if what == "stt":
             self.ear.die()
+        elif what == "dialog":
+            self.listening = False
+            self.voice.lose_dialog()
+            self.after(300, 2000, self._come_back)
         elif what == "tts":
             self.voice.die()
         elif what == "llm":
             for work in [*self._models]:
-                self.send("llm", partial(self._model_gone, work))
+                self.send("llm", self.to_dialog(partial(self._model_gone, work)))
+
+    def _come_back(self) -> None:
+        """A new dialog knows of nothing."""
+        self.note("back", "dialog")
+        self.dialog, self.listening = self._new(), True
+        self._models.clear()
+        self._cancelled.clear()
 
     def _model_gone(self, work: Work) -> None:
         self._models.pop(work, None)
@@ -131,26 +166,21 @@ class World:
 
     def act(self, effects: Sequence[d.Effect]) -> None:
         for effect in effects:
+            note_effect(self.note, effect)
             self._carry_out(effect)
 
     def _carry_out(self, effect: d.Effect) -> None:
         match effect:
-            case d.StartRecall(work, text):
-                self.note("work", work, text)
+            case d.StartRecall(work, _):
                 self._recall(work)
             case d.StartModel(work, _, _):
                 self._model(work)
             case d.CancelWork(work) | d.CancelModel(work):
                 self._cancelled.add(work)
                 if isinstance(effect, d.CancelWork):
-                    self.note("cancelled", work)
                     self.voice.cancel(work)
             case d.Mute(_, from_ns, lease_ms):
                 self.ear.mute(from_ns, lease_ms)
-            case d.Store(turn, heard):
-                self.note("stored", turn, heard)
-            case d.Report(report):
-                self.note("report", report.turn, report.outcome, report.heard)
             case d.SpeakClause() | d.Release() | d.EndSpeech():
                 self.voice.carry_out(effect)
             case _:
@@ -158,7 +188,7 @@ class World:
 
     def _foresee(self, effect: d.Effect) -> None:
         if isinstance(effect, d.ReadPrompt):
-            self.after(50, 2000, lambda: self.dialog.prompt_read(100))
+            self.after(50, 2000, self.to_dialog(lambda: self.dialog.prompt_read(100)))
         elif isinstance(effect, d.Foresee):
             found = partial(self._foreseen, effect.work)
             self.after(2, 60, self._result("memory", found, effect.work))
@@ -173,7 +203,7 @@ class World:
             if self._late or work not in self._cancelled:
                 self.act(result())
 
-        return self.while_alive(daemon, arrive)
+        return self.to_dialog(arrive, daemon)
 
     def _memories(self) -> list[Memory]:
         return [Memory(id=n, text=f"note {n}", importance=3, created_s=1.0) for n in range(self.chance.randrange(3))]
@@ -181,7 +211,8 @@ class World:
     def _recall(self, work: Work) -> None:
         fault = self.chance.random()
         if fault < 0.03:
-            return  # stalls
+            self.note("stalled", "memory")
+            return
         times = (0, 0) if fault < 0.06 else (self.now_ns, self.now_ns)
         recalled = self._result(
             "memory", lambda: self.dialog.recalled(work, self._memories(), times, self.now_ns), work
@@ -197,7 +228,9 @@ class World:
             t_ns += int(self.chance.uniform(5, 40) * MS)
             piece = self.chance.choice((" answer", " is", " it,", " so.", " we"))
             self.at(t_ns, self._result("llm", partial(self._token, work, piece), work))
-        if fault >= 0.04:  # else it stalls
+        if fault < 0.04:
+            self.note("stalled", "llm")
+        else:
             over = partial(self._model_over, work, words if fault >= 0.08 else -1)
             self.at(t_ns + MS, self._result("llm", over, work))
 
@@ -216,21 +249,17 @@ class World:
     def heard(self, item: Any) -> None:
         """An event of stt arrives at dialog."""
         now_ns = self.now_ns
+        note_heard(self.note, item, self.dialog.phase)
         match item:
             case SpeechStarted():
-                self.note("started", item.turn, item.t_ns, self.dialog.phase is Phase.SOUNDING)
                 self.act(self.dialog.speech_started(item.turn, item.t_ns, now_ns))
             case Partial():
                 self.act(self.dialog.partial(item.turn, item.text))
             case TurnCandidate():
-                self.note("candidate", item.turn, item.revision, item.text)
                 self.act(self.dialog.candidate(item, now_ns))
             case TurnResumed():
-                self.note("resumed", item.turn, item.revision, item.t_ns)
                 self.act(self.dialog.resumed(item.turn, item.revision, item.t_ns, now_ns))
             case TurnFinal():
-                self.note("final", item.turn, item.revision, item.text)
                 self.act(self.dialog.final(item, now_ns))
             case TurnDropped():
-                self.note("dropped", item.turn)
                 self.act(self.dialog.dropped(item.turn, item.reason, now_ns))

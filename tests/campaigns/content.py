@@ -1,0 +1,231 @@
+"""Campaign 5: callers that shake hands as they should, and then send what nobody should."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+
+import msgspec
+
+from ipc import codec, limits
+from ipc.codec import Message
+from ipc.endpoints import observer_path
+from ipc.ids import new_rid
+from ipc.messages import Body, Cancel, ChatMessage, Clause, CreditGrant, End, Generate, Ping, Rest
+from tests.campaigns import zmtp
+from tests.campaigns.caller import Caller
+from tests.campaigns.subject import Subject, subject
+from tests.campaigns.watch import Watch
+
+SUBSCRIPTIONS = 1_000_000
+LARGE_BYTES = 130_000_000
+LARGE_PEAK_BYTES = 200_000_000
+"""libzmq collects a message before it hands it over (see *Security* in ipc/PROTOCOL.md): while such a message comes,
+the daemon holds it, one at a time. What malloc keeps of it afterwards, 66 MB once, is used again by the next."""
+
+Act = Callable[[Subject, random.Random], None]
+
+
+def _long_answer() -> Generate:
+    """One that is not over before its caller grants more credit."""
+    return Generate(messages=[ChatMessage(role="user", content="Well?")], max_tokens=4096)
+
+
+def _call(daemon: Subject) -> Caller:
+    return Caller(daemon.name, daemon.folder)
+
+
+def _with_more(request: tuple[bytes, int], more: int) -> bytes:
+    """A header that asks for a pong, with a field of `more` bytes that no reader knows."""
+    header = {"v": 1, "type": "ping", "rid": request[0], "seq": 0, "epoch": request[1], "ttl_ms": 0, "body": {}}
+    return msgspec.msgpack.encode({**header, "more": bytes(more)})
+
+
+def huge_header(daemon: Subject, chance: random.Random) -> None:
+    """As large as is allowed, with a field that nobody knows; garbage of that size; deep; and larger."""
+    with _call(daemon) as caller:
+        request = new_rid(), 1000
+        caller.expect(request)
+        caller.frames(_with_more(request, limits.HEADER_MAX_BYTES - len(_with_more(request, 60_000)) + 60_000))
+        assert caller.ended(request).body.type_name() == "pong"
+        caller.frames(chance.randbytes(limits.HEADER_MAX_BYTES))
+        caller.frames(chance.choice((b"\x91", b"\x81\xa1a")) * 20_000 + b"\xc0")
+        caller.frames(b"\xdf" + b"\xff" * 4 + chance.randbytes(60_000))
+        caller.still_served()
+        try:
+            caller.pour(zmtp.frame(bytes(limits.HEADER_MAX_BYTES + chance.choice((1, 1000, 1_000_000)))))
+            while True:
+                caller.still_served()
+        except zmtp.Gone:
+            return  # as it should be
+
+
+def no_frame(daemon: Subject, chance: random.Random) -> None:
+    """Nothing at all, and nothing before the message, as a REQ socket has it."""
+    with _call(daemon) as caller:
+        for _ in range(chance.randrange(1, 20)):
+            caller.frames(b"")
+            caller.frames(b"", *codec.encode(Message(new_rid(), 0, 9, 0, Ping())))
+        caller.still_served()
+
+
+def one_frame(daemon: Subject, chance: random.Random) -> None:
+    """Garbage, and items that need a payload or a request and have none."""
+    with _call(daemon) as caller:
+        for _ in range(chance.randrange(1, 20)):
+            caller.frames(chance.randbytes(chance.randrange(1, 200)))
+            caller.say((new_rid(), 1), chance.choice((Clause(text="x"), Rest(ms=1), End())), chance.randrange(3))
+        caller.still_served()
+
+
+def three_frames(daemon: Subject, chance: random.Random) -> None:
+    """A good request with too much behind it is none."""
+    with _call(daemon) as caller:
+        for _ in range(chance.randrange(1, 20)):
+            request = codec.encode(Message(new_rid(), 0, 9, 0, Ping()))
+            caller.frames(*request, *[chance.randbytes(chance.choice((0, 5, 65_536)))] * 2)
+        caller.still_served()
+
+
+def ten_thousand_frames(daemon: Subject, chance: random.Random) -> None:
+    with _call(daemon) as caller:
+        caller.pour(b"\x01\x01x" * 9_999 + b"\x00\x01x")
+        caller.still_served()
+
+
+def duplicate_ids(daemon: Subject, chance: random.Random) -> None:
+    """A request twice, an older one again, and a newer one in its place: each ends once, or is none."""
+    with _call(daemon) as caller:
+        first = caller.ask(_long_answer())
+        caller.hear()
+        caller.say(first, _long_answer(), 0)
+        second = caller.ask(_long_answer(), first[0])
+        assert caller.ended(first).body.type_name() == "cancelled"
+        for _ in range(chance.randrange(1, 20)):
+            caller.say(chance.choice((first, second)), chance.choice((_long_answer(), Ping())), 0)
+        caller.cancel(second)
+        caller.say(second, Ping(), 0)
+        caller.still_served()
+
+
+def foreign_ids(daemon: Subject, chance: random.Random) -> None:
+    """What somebody else has asked is none of this caller's business."""
+    with _call(daemon) as honest, _call(daemon) as caller:
+        theirs = honest.ask(_long_answer())
+        honest.hear()
+        for _ in range(chance.randrange(1, 20)):
+            body: Body = chance.choice((Cancel(reason="mine"), CreditGrant(n=4096), End(), Rest(ms=2000)))
+            caller.say(theirs, body, chance.randrange(3))
+        caller.still_served()
+        while honest.ledger.items < limits.CREDIT_EVENTS:
+            honest.hear()
+        honest.say(theirs, CreditGrant(n=limits.CREDIT_MAX - limits.CREDIT_EVENTS), 1)
+        assert honest.ended(theirs).body.type_name() == "generated"
+        honest.still_served()
+
+
+def gaps(daemon: Subject, chance: random.Random) -> None:
+    """A number is left out, or comes again, or an epoch that never was: that request ends, and only that one."""
+    with _call(daemon) as caller:
+        for _ in range(chance.randrange(1, 6)):
+            request = caller.ask(_long_answer())
+            caller.hear()
+            later = request[0], request[1] + chance.choice((0, 0, 1, 2**40))
+            wrong = chance.choice((0, 2, 3, limits.SEQ_MAX)) if later == request else 1
+            caller.say(later, CreditGrant(n=1), wrong)
+            if later != request:
+                caller.expect(later)  # it is answered under the epoch that it bore
+                assert caller.error(later) == "bad_message"
+                caller.cancel(request)
+            else:
+                assert caller.error(request) == "bad_message"
+        caller.still_served()
+
+
+def subscriptions(daemon: Subject, chance: random.Random) -> None:
+    """A million topics, or long ones. Whoever does that may be cut off; observation goes on."""
+    path = observer_path(daemon.name, daemon.folder)
+    with zmtp.Peer(path, b"SUB") as observer, suppress(zmtp.Gone):
+        observer.pour(_topics() if chance.random() < 0.9 else zmtp.frame(b"\x01" + bytes(60_000)) * 1000)
+    until = time.monotonic() + zmtp.HANG_S
+    while not _observed(daemon):
+        assert time.monotonic() < until, "nobody can observe any more"
+
+
+@cache
+def _topics() -> bytes:
+    return b"".join(b"\x00\x08\x01%07d" % number for number in range(SUBSCRIPTIONS))
+
+
+def _observed(daemon: Subject) -> bool:
+    """Whether a new observer sees a ping."""
+    try:
+        with zmtp.Peer(observer_path(daemon.name, daemon.folder), b"SUB") as observer, _call(daemon) as caller:
+            observer.pour(zmtp.frame(b"\x01%s.pong" % daemon.name.encode()))
+            caller.still_served()
+            return observer.receive()[0] == b"%s.pong" % daemon.name.encode()
+    except (zmtp.Gone, OSError):
+        return False
+
+
+def large(daemon: Subject, chance: random.Random) -> None:
+    with _call(daemon) as caller:
+        began = time.monotonic()
+        caller.pour(_much())
+        answer = caller.ended(caller.ask(Ping())).body
+        silent_s = time.monotonic() - began  # on a busy machine it may be given up meanwhile, as anybody silent is
+        allowed = ("pong", "error") if silent_s > limits.CLIENT_SILENCE_S else ("pong",)
+        assert answer.type_name() in allowed, f"{answer} after {silent_s:.1f} s"
+        caller.ledger.check()
+
+
+@cache
+def _much() -> bytes:
+    return zmtp.multipart([bytes(65_000)] * (LARGE_BYTES // 65_000))
+
+
+ACTS: Mapping[str, Act] = {
+    act.__name__: act
+    for act in (
+        huge_header,
+        no_frame,
+        one_frame,
+        three_frames,
+        ten_thousand_frames,
+        duplicate_ids,
+        foreign_ids,
+        gaps,
+        subscriptions,
+    )
+}
+
+
+def run(count: int, seed: int, fault: str = "", acts: Mapping[str, Act] = ACTS) -> dict[str, int]:
+    """How often each was tried, and the messages of 130 MB, which are tried apart: they may take memory while they
+    come. Raises AssertionError. `fault`: planted, for the daemon."""
+    with subject("llm", fault) as daemon:
+        with Watch(daemon.folder, daemon.name) as watch:
+            for name, act in acts.items():
+                _try(name, act, daemon, count, seed)
+            figures = watch.verdict()
+        with Watch(daemon.folder, daemon.name) as watch:
+            _try("large", large, daemon, count, seed)
+            large_figures = watch.verdict(peak_max_bytes=LARGE_PEAK_BYTES, grown_max_bytes=LARGE_PEAK_BYTES)
+        daemon.check_log()
+    return {
+        "of each": count,
+        **figures,
+        "MB at most while 130 MB came": large_figures["MB at most"],
+        "MB kept of them": large_figures["MB grown"],
+    }
+
+
+def _try(name: str, act: Act, daemon: Subject, count: int, seed: int) -> None:
+    for number in range(count):
+        try:
+            act(daemon, random.Random(f"{seed}:{name}:{number}"))
+        except Exception as error:
+            raise AssertionError(f"{name} {number}: {type(error).__name__} {error}") from error
