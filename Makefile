@@ -1,7 +1,9 @@
 # make run    installs everything, fetches the models, starts the daemons and holds a first conversation
 # make test   installs what the tests need, too, and runs them all
 # make check  the whole gate: format, lint, types, import rules, tests, coverage
-# make bench  the figures
+# make bench  the figures; make bench-settings, longer, what each technique brings and each setting costs
+# make fuzz   random inputs by the million; make chaos, kills, faults and hostile peers by the thousand;
+#             CAMPAIGN='--times 1' for as many as the tests try, CAMPAIGN='--count 5 --seed 7' for what one wants
 # make models, make lock, make clean
 
 SHELL := /bin/bash
@@ -17,7 +19,12 @@ CODE := ipc daemons tools tests
 COMPILE := --quiet --upgrade --strip-extras --generate-hashes --allow-unsafe --no-header --no-emit-options \
   --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: run test check bench models lock clean
+# Files of tests side by side, as many as there are cores, in their order: the longest is among the first.
+PYTESTS := -n auto --dist loadfile --no-loadscope-reorder
+ROUNDS ?= 2
+CAMPAIGN ?= --long
+
+.PHONY: run test check bench bench-settings fuzz chaos models lock clean
 
 run: models
 	@tools/system-packages run
@@ -28,19 +35,31 @@ models: $(INSTALLED)
 
 test: $(TESTABLE) models
 	@tools/system-packages test
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest $(PYTESTS) $(PYTEST)
 
 check: $(TESTABLE) models
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy $(CODE)
 	@tools/system-packages test
-	$(BIN)/python -m pytest --cov=ipc --cov=daemons --cov=tools --cov-report=term:skip-covered $(PYTEST)
+	$(BIN)/python -m pytest $(PYTESTS) --cov=ipc --cov=daemons --cov=tools --cov-report=term:skip-covered $(PYTEST)
 	$(BIN)/python -m coverage report --include='daemons/*/core.py,ipc/codec.py,ipc/messages.py,ipc/session.py' --fail-under=100
 
 bench: $(TESTABLE) models
 	@tools/system-packages bench
 	@$(BIN)/python -m tools.bench.record
+
+bench-settings: $(TESTABLE) models
+	@tools/system-packages bench
+	@$(BIN)/timmy models pull base
+	@$(BIN)/python -m tools.bench.record $(ROUNDS)
+
+fuzz: $(TESTABLE)
+	@$(BIN)/python -m tests.campaigns fuzz $(CAMPAIGN)
+
+chaos: $(TESTABLE) models
+	@tools/system-packages test
+	@$(BIN)/python -m tests.campaigns chaos $(CAMPAIGN)
 
 # A virtual environment is made once and brought up to date when what it is made of changes.
 .venv/bin/python:
