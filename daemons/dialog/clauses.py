@@ -52,6 +52,8 @@ _LEANING = _set(
 """Words that belong to what follows: articles, prepositions, conjunctions, auxiliaries, pronouns, numbers."""
 _TRAILING = re.compile(r"[ap]\.?m\b.*|o['’]clock|percent|degrees?|\d.*|[-–—]+")
 """Words that belong to what goes before, or to a number."""
+_TELLING = re.compile(r"\s+((?![adop])[^\W\d_])", re.IGNORECASE)
+"""The first letter of a word that is none of those."""
 
 
 class ClauseCutter:
@@ -107,6 +109,8 @@ class ClauseCutter:
         """The place in the text that decides it, and where a clause that has grown too long is cut."""
         limit = CLAUSE_WORDS[min(self._cuts, len(CLAUSE_WORDS) - 1)]
         words = list(islice(_WORD.finditer(self._text), limit + 1 + LEANING_MAX))
+        if not self._cuts and (early := self._at_first_letter(words, limit)):
+            return early
         if len(words) <= limit:
             return None
         decided = words[limit].end() + 1
@@ -120,6 +124,18 @@ class ClauseCutter:
             if _may_part(words[place - 1][0], words[place][0]):
                 return words[place].end() + 1, words[place - 1].end()
         return (words[-1].end() + 1, words[limit - 1].end()) if len(words) > limit + LEANING_MAX else None
+
+    def _at_first_letter(self, words: list[re.Match[str]], limit: int) -> tuple[int, int] | None:
+        """The same for a first clause whose next word has only begun: mostly its first letter tells enough, and the
+        rest of it is a token or more away."""
+        letter = _TELLING.match(self._text, words[limit - 1].end()) if len(words) >= limit else None
+        if letter is None:
+            return None
+        texts = [*(word[0] for word in words[:limit]), letter[1]]
+        for place in range(limit, 1, -1):
+            if _may_part(texts[place - 1], texts[place]):
+                return letter.end(), words[place - 1].end()
+        return None
 
     def _abbreviates(self, dot: int) -> bool:
         if self._text[dot] != ".":

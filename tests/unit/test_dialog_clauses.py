@@ -40,7 +40,7 @@ def cut(text: str, step: int = 3) -> list[str]:
         ),
         ("It weighs twenty five percent more than before.", ["It weighs", "twenty five percent more than before."]),
         ("He was born in the U.S. in 1961 or so.", ["He was born", "in the U.S. in 1961 or so."]),
-        ("Mr. J. Doe lives here.", ["Mr. J. Doe lives here."]),
+        ("Mr. J. Doe lives here.", ["Mr. J. Doe lives", "here."]),
         ("1. Open it. 2. Close it.", ["1. Open it.", "2. Close it."]),
         ("One line\nanother line", ["One line,", "another line"]),
         ("**Bold** and `code` 😀 it is.", ["Bold and code", "it is."]),
@@ -52,6 +52,28 @@ def cut(text: str, step: int = 3) -> list[str]:
 )
 def test_clauses(text: str, clauses: list[str]) -> None:
     assert cut(text) == clauses
+
+
+@pytest.mark.parametrize(
+    ("begun", "clauses"),
+    [
+        ("The capital of France i", ["The capital of France"]),
+        ("The plumber comes on T", ["The plumber comes"]),
+        ("The capital of France", []),
+        ("The capital of France ", []),
+        ("The shop closes five p", []),
+        ("The rose costs fifty d", []),
+        ("She lives near Mount E", ["She lives"]),
+        ("We all go there –", []),
+        ("We all go there 9", []),
+        ("We all go there \"", []),
+        ("On a the of b", []),
+        ("Yes. We all go there w", ["Yes."]),
+        ("We all go there. W", ["We all go there."]),
+    ],
+)
+def test_a_first_clause_is_cut_as_soon_as_the_next_word_begins(begun: str, clauses: list[str]) -> None:
+    assert ClauseCutter().feed(begun) == clauses
 
 
 def test_clauses_without_a_pause_grow() -> None:
