@@ -26,9 +26,10 @@ from typing import Self
 from daemons import config
 from ipc import endpoints
 from ipc.errors import EXIT_CONFIG, EXIT_SOFTWARE, EndpointError, TimmyError
-from tools.supervision import Effect, Kill, Say, Start, Supervision, Terminate
+from tools.supervision import WATCHDOG_S, Abort, Effect, Kill, Say, Start, Supervision, Terminate
 
 _PR_SET_PDEATHSIG = 1
+_WATCHDOG_USEC = str(int(WATCHDOG_S * 1_000_000))
 _libc = ctypes.CDLL(None, use_errno=True)
 
 COMMANDS: Mapping[str, Sequence[str]] = {name: (sys.executable, "-m", f"daemons.{name}") for name in endpoints.DAEMONS}
@@ -69,7 +70,7 @@ class Child:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                env={**self._environ, "NOTIFY_SOCKET": str(self._address)},
+                env=self._told(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -77,6 +78,12 @@ class Child:
                 preexec_fn=die_with_parent,
             )
         self.pidfd = os.pidfd_open(self._process.pid)
+
+    def _told(self) -> dict[str, str]:
+        """Its environment: where it says how it goes, and how often it has to."""
+        own = {"NOTIFY_SOCKET": str(self._address), "WATCHDOG_USEC": _WATCHDOG_USEC}
+        # WATCHDOG_PID is of whoever watches over this process.
+        return {name: value for name, value in self._environ.items() if name != "WATCHDOG_PID"} | own
 
     @property
     def pid(self) -> int:
@@ -93,6 +100,11 @@ class Child:
         """To the process and whatever it has started."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, number)
+
+    def abort(self) -> None:
+        """SIGABRT to the process alone: it logs where each of its threads is."""
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, signal.SIGABRT)
 
     def reap(self) -> int:
         """The status of a process that has ended; what it started ends with it."""
@@ -227,7 +239,7 @@ class Supervisor:
         child = self._children[name]
         status = child.reap() if what == "exit" else None
         for text in child.notices():
-            self._do(self._core.notified, name, text)
+            self._do(self._core.notified, name, text, time.monotonic())
         if status is not None:
             self._do(self._core.exited, name, status, time.monotonic())
 
@@ -242,6 +254,8 @@ class Supervisor:
                     self._start(child)
                 case Terminate():
                     child.signal(signal.SIGTERM)
+                case Abort():
+                    child.abort()
                 case Kill():
                     child.signal(signal.SIGKILL)
                 case Say(name, text):

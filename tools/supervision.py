@@ -2,6 +2,7 @@
 
 starting --READY=1--> ready --exit--> waiting --its delay--> starting
 starting --exit 78--> failed                 (starting again does not help)
+ready --no WATCHDOG=1--> hung --exit--> waiting    (aborted, and killed when it takes longer than GRACE_S)
 any --stop--> stopping --exit--> stopped     (killed when it takes longer than GRACE_S)
 """
 
@@ -19,12 +20,15 @@ DELAY_MAX_S = 10.0
 STEADY_S = 30.0
 """Whoever ran this long starts again without the delays of earlier deaths."""
 GRACE_S = 2.2
-"""From SIGTERM to SIGKILL: daemons free everything within 2 s, and all must be over within 3."""
+"""From SIGTERM or SIGABRT to SIGKILL: daemons free everything within 2 s, and all must be over within 3."""
+WATCHDOG_S = 60.0
+"""Who was ready and says nothing of its work for so long hangs: as in the longest of systemd's units."""
 
 
 class Phase(StrEnum):
     STARTING = "starting"
     READY = "ready"
+    HUNG = "hung"
     WAITING = "waiting"
     FAILED = "failed"
     STOPPING = "stopping"
@@ -42,6 +46,13 @@ class Terminate:
 
 
 @dataclass(frozen=True, slots=True)
+class Abort:
+    """The daemon shall show in its log where it hangs, and end."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     name: str
 
@@ -54,8 +65,8 @@ class Say:
     text: str
 
 
-Effect = Start | Terminate | Kill | Say
-_RUNNING = (Phase.STARTING, Phase.READY)
+Effect = Start | Terminate | Abort | Kill | Say
+_RUNNING = (Phase.STARTING, Phase.READY, Phase.HUNG)
 _OVER = (Phase.FAILED, Phase.STOPPED)
 
 
@@ -94,7 +105,7 @@ class Supervision:
     def begin(self, now_s: float) -> list[Effect]:
         return [self._start(name, now_s) for name in self._daemons]
 
-    def notified(self, name: str, text: str) -> list[Effect]:
+    def notified(self, name: str, text: str, now_s: float) -> list[Effect]:
         """A daemon told how it goes, in the lines of sd_notify(3)."""
         daemon = self._daemons[name]
         told = dict(line.partition("=")[::2] for line in text.splitlines())
@@ -104,7 +115,10 @@ class Supervision:
             said.append(Say(name, daemon.status))
         if told.get("READY") == "1" and daemon.phase is Phase.STARTING:
             daemon.phase = Phase.READY
+            daemon.due_s = now_s + WATCHDOG_S
             said = [Say(name, "ready" if daemon.status in ("", "ready") else f"ready, but {daemon.status}")]
+        if told.get("WATCHDOG") == "1" and daemon.phase is Phase.READY:
+            daemon.due_s = now_s + WATCHDOG_S
         return said
 
     def exited(self, name: str, status: int, now_s: float) -> list[Effect]:
@@ -145,6 +159,9 @@ class Supervision:
             daemon.due_s = float("inf")
             if daemon.phase is Phase.WAITING:
                 effects.append(self._start(name, now_s))
+            elif daemon.phase is Phase.READY:
+                daemon.phase, daemon.due_s = Phase.HUNG, now_s + GRACE_S
+                effects += [Say(name, f"hangs: its work stands still since {WATCHDOG_S:g} s; aborted"), Abort(name)]
             else:
                 effects += [Say(name, f"did not end within {GRACE_S:g} s: killed"), Kill(name)]
         return effects

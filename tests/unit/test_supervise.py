@@ -17,6 +17,7 @@ import pytest
 
 from ipc.endpoints import socket_path
 from ipc.errors import EXIT_CONFIG, EndpointError
+from tools import supervision
 from tools.supervise import StartError, Supervisor, lock_path, log_dir
 
 GOOD = """
@@ -120,6 +121,25 @@ def test_one_that_does_not_end_is_killed() -> None:
         pid = _pids("llm")[0]
     assert not _alive(pid)
     lines.wait("llm: did not end within 2.2 s: killed")
+
+
+def test_one_whose_work_stands_still_shows_where_and_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervision, "WATCHDOG_S", 1.0)
+    feeds = WAITS.replace("signal.pause()", 'notify("WATCHDOG=1"); time.sleep(0.2)')
+    lines = Lines()
+    with Supervisor(_commands(stt=feeds, llm="import faulthandler; faulthandler.enable()\n" + WAITS), tell=lines):
+        lines.wait("llm: hangs: its work stands still since 1 s; aborted", "llm: was killed by SIGABRT; starts again")
+        lines.wait("llm: ready")
+        assert len(_pids("stt")) == 1
+        assert "Fatal Python error: Aborted" in (log_dir() / "llm.log").read_text()
+
+
+def test_a_daemon_is_told_how_often_to_feed_its_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    tells = WAITS.replace('"hello', 'os.environ.get("WATCHDOG_PID"), os.environ["WATCHDOG_USEC"], "hello')
+    with Supervisor(_commands(stt=tells)) as supervisor:
+        supervisor.wait_ready(20)
+        assert "None 60000000 hello from" in (log_dir() / "stt.log").read_text()
 
 
 def test_a_wrong_configuration_is_told_at_once() -> None:
