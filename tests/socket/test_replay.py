@@ -207,6 +207,7 @@ def test_a_daemon_that_dies_meanwhile(runtime: Path, tmp_path: Path, capsys: pyt
 
     async def scene() -> None:
         await ask("one")
+        await asyncio.sleep(0.5)  # what a process has sent is lost with it while it is on its way
         await ask("two")
 
     with subprocess.Popen(
