@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,17 @@ settings.load_profile("timmy")
 
 # A shell without job control starts what runs in the background with SIGINT ignored, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+_REAL_TIME = ("browser", "campaigns", "chaos", "perf", "socket", "units")
+"""Folders of tests in which real processes keep real times, on a machine that may give them no core for a second."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Such a test may fail once; the summary names it (RERUN), and one that is named often has a fault."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in _REAL_TIME:
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -33,7 +33,7 @@ def test_every_stage_is_among_them() -> None:
     [
         ("lost_outcome", Hit("tts", Stage.RELEASED), "a turn has no outcome"),
         ("second_outcome", Hit("tts", Stage.RELEASED), "ended more than once: failed, answered"),
-        ("forgotten_words", Hit("dialog", Stage.HEARD), r"has lost w\d+ w\d+\."),
+        ("forgotten_words", Hit("tts", Stage.RELEASED), r"has lost w\d+ w\d+\."),
         ("words_again", Hit("memory", Stage.SENT), r"w\d+ w\d+\. had an answer already, and came again"),
     ],
 )

@@ -19,7 +19,7 @@ from daemons.engines.plugged import Patience
 from daemons.stt import input as stt_input
 from daemons.stt import service as stt_service
 from daemons.stt.service import SttService
-from ipc.audio import FRAME_BYTES, FRAME_NS, paced, silence
+from ipc.audio import FRAME_BYTES, FRAME_NS, paced, read_wav, silence
 from ipc.client import Client, Stream
 from ipc.errors import CallCancelled, CallError, Code
 from ipc.messages import (
@@ -43,6 +43,7 @@ from ipc.messages import (
 )
 from tests.support.serving import serving
 from tests.support.speech import speak, words
+from tests.support.suite import EXAMPLES
 
 T = TypeVar("T", bound=Body)
 NO_INPUT = config.Config(stt=config.Stt(input="none"))
@@ -172,7 +173,7 @@ def test_a_wav_file_can_be_the_microphone(tmp_path: Path) -> None:
     path = tmp_path / "question.wav"
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        file.writeframes(silence(1000) + speak("What is the capital of France?"))
+        file.writeframes(silence(1000) + read_wav(EXAMPLES / "2-capital.wav"))
 
     async def task() -> None:
         service = SttService(config.Config(stt=config.Stt(input=str(path))))
