@@ -46,6 +46,8 @@ class Stt(_Table, frozen=True):
     input: SoundDevice = "auto"
     vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
     candidate_silence_ms: Milliseconds = 150
+    drafts: bool = True
+    short_context: bool = True
     endpointing: Endpointing = "quick"
     language: Language = "en"
 
@@ -58,6 +60,7 @@ class Dialog(_Table, frozen=True):
     max_answer_tokens: Annotated[int, Meta(ge=1, le=4096)] = 120
     early_work: bool = True
     foresight: bool = True
+    first_clause_words: Annotated[int, Meta(ge=2, le=25)] = 4
     trace_words: bool = False
 
 
@@ -72,6 +75,7 @@ class Llm(_Table, frozen=True):
     device: Device = "auto"
     threads: Threads = 2
     context_tokens: Annotated[int, Meta(ge=512, le=131_072)] = 4096
+    prefix_cache: bool = True
 
 
 class Memory(_Table, frozen=True):
@@ -86,6 +90,7 @@ class Tts(_Table, frozen=True):
     device: Device = "auto"
     threads: Threads = 2
     output: SoundDevice = "auto"
+    pieces: bool = True
 
 
 class Config(_Table, frozen=True):

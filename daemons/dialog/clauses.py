@@ -59,7 +59,9 @@ _TELLING = re.compile(r"\s+((?![adop])[^\W\d_])", re.IGNORECASE)
 class ClauseCutter:
     """Feed it text as it comes; it gives back clauses, cleaned for the voice."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_words: int = CLAUSE_WORDS[0]) -> None:
+        """`first_words`: what a first clause without a pause has at most."""
+        self._words = (first_words, *(max(first_words, later) for later in CLAUSE_WORDS[1:]))
         self._text = ""
         self._unclosed = ""  # may be the beginning of mark-up, within which there is no cut
         self._cuts = 0
@@ -107,7 +109,7 @@ class ClauseCutter:
 
     def _at_length(self) -> tuple[int, int] | None:
         """The place in the text that decides it, and where a clause that has grown too long is cut."""
-        limit = CLAUSE_WORDS[min(self._cuts, len(CLAUSE_WORDS) - 1)]
+        limit = self._words[min(self._cuts, len(self._words) - 1)]
         words = list(islice(_WORD.finditer(self._text), limit + 1 + LEANING_MAX))
         if not self._cuts and (early := self._at_first_letter(words, limit)):
             return early

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from daemons.dialog.clauses import ClauseCutter
 from daemons.dialog.effects import (
     CancelModel,
     CancelWork,
@@ -29,6 +30,7 @@ from daemons.dialog.effects import (
     Withdraw,
     Work,
 )
+from daemons.dialog.manner import Manner
 from daemons.dialog.patience import patience_s
 from daemons.dialog.prompt import Prompter
 from daemons.dialog.stages import Timeline
@@ -46,6 +48,8 @@ takes longer than this is not the model's fault."""
 FORESEE_WORDS = 3
 """Fewer words of a question call up nothing yet."""
 
+USUAL = Manner()
+
 APOLOGY = "Sorry, I could not answer that."
 APOLOGY_BROKEN_OFF = "Sorry, I lost my train of thought."
 APOLOGY_NOT_HEARD = "Sorry, I did not catch that. Please say it again."
@@ -54,17 +58,17 @@ APOLOGY_NOT_HEARD = "Sorry, I did not catch that. Please say it again."
 class Conversation:
     """One conversation: its turn in hand and its history."""
 
-    def __init__(self, name: str, prompter: Prompter, early_work: bool = True, foresight: bool = True) -> None:
+    def __init__(self, name: str, prompter: Prompter, manner: Manner = USUAL) -> None:
         self.name = name
         self.prompter = prompter
-        self.adopt(early_work, foresight)
+        self.adopt(manner)
         self._turn: Turn | None = None
         self._mute_renewal_ns = 0
         self._stable_tokens = 0
 
-    def adopt(self, early_work: bool, foresight: bool) -> None:
+    def adopt(self, manner: Manner) -> None:
         """How eager it is from now on."""
-        self._early_work, self._foresight = early_work, foresight
+        self._manner = manner
 
     @property
     def phase(self) -> Phase:
@@ -95,7 +99,7 @@ class Conversation:
         effects: list[Effect] = [TellHeard(turn, text, False)]
         words = _joined(self._turn.heard_before, text)
         if (
-            not self._foresight
+            not self._manner.foresight
             or self._turn.foreseeing
             or words == self._turn.foreseen
             or len(words.split()) < FORESEE_WORDS
@@ -109,7 +113,7 @@ class Conversation:
         effects = self._learn_of(event, now_ns)
         if not self._hears(event.turn):
             return []
-        if not self._early_work:
+        if not self._manner.early_work:
             return [*effects, TellHeard(event.turn, event.text, False)]
         return [*effects, *self._hear(event, Timeline(), held=True, now_ns=now_ns)]
 
@@ -160,6 +164,7 @@ class Conversation:
     def say(self, turn: bytes, text: str, now_ns: int) -> list[Effect]:
         """Speaks `text` as it is, with the microphone muted as for any answer."""
         self._turn = Turn(Work(turn, 0), Phase.SPEAKING, aloud=True, typed=True, model_over=True, progress_ns=now_ns)
+        self._turn.cutter = ClauseCutter(self._manner.first_clause_words)
         clauses = self._turn.cutter.feed(text) + self._turn.cutter.flush()
         if not clauses:
             return self._over("dropped", "there is nothing to say in it")
@@ -322,6 +327,7 @@ class Conversation:
 
     def _begin(self, turn: Turn, now_ns: int) -> list[Effect]:
         self._turn = turn
+        turn.cutter = ClauseCutter(self._manner.first_clause_words)
         turn.line.recall_sent = turn.progress_ns = now_ns
         return [TellHeard(turn.work.turn, turn.heard, not turn.held), StartRecall(turn.work, turn.heard)]
 

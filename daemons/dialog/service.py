@@ -24,6 +24,7 @@ from daemons.dialog.effects import (
 from daemons.dialog.followers import Followers
 from daemons.dialog.hearing import Hearing
 from daemons.dialog.journal import Journal
+from daemons.dialog.manner import Manner
 from daemons.dialog.peers import Peer
 from daemons.dialog.prompt import Prompter
 from daemons.dialog.reading import Reader, miss
@@ -46,6 +47,10 @@ TICK_S = 0.2
 AGAIN_S = 1.0
 MUTE_TTL_MS = 1000
 CONVERSATIONS_MAX = 64
+
+
+def _manner(settings: Dialog) -> Manner:
+    return Manner(settings.early_work, settings.foresight, settings.first_clause_words)
 
 
 def _clock() -> str:
@@ -113,7 +118,7 @@ class DialogService:
         self._settings = config.dialog
         for name, conversation in self._conversations.items():
             fresh = self._settings
-            conversation.adopt(fresh.early_work, fresh.foresight)
+            conversation.adopt(_manner(fresh))
             conversation.prompter.adopt(fresh.assistant_name, fresh.persona, fresh.history_turns)
             self._workers[name].settings = fresh
         home = self.conversation(HOME)
@@ -146,7 +151,7 @@ class DialogService:
             prompter = Prompter(
                 self._settings.assistant_name, self._settings.persona, self._settings.history_turns, _clock
             )
-            new = Conversation(name, prompter, self._settings.early_work, self._settings.foresight)
+            new = Conversation(name, prompter, _manner(self._settings))
             self._conversations[name] = new
             self._workers[name] = Workers(new, self._peers, self.act, self._settings, self._marks)
         else:  # the one least recently used is the first to make room

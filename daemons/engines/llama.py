@@ -36,11 +36,18 @@ _Chunk = dict[str, Any]
 class LlamaModel:
     """A LanguageModel. Made in 0.5 s and more. Raises EngineError(MODEL_MISSING | MODEL_DAMAGED | ENGINE_FAILED).
 
-    Keeps the last prompt's state: the next one is read from where it differs. A reasoning model is told not to
-    think aloud; what it thinks nevertheless is left out.
+    Keeps the last prompt's state, unless `prefix_cache` is False: the next one is read from where it differs. A
+    reasoning model is told not to think aloud; what it thinks nevertheless is left out.
     """
 
-    def __init__(self, model: str, device: Device = "auto", threads: int = 0, context_tokens: int = 4096) -> None:
+    def __init__(
+        self,
+        model: str,
+        device: Device = "auto",
+        threads: int = 0,
+        context_tokens: int = 4096,
+        prefix_cache: bool = True,
+    ) -> None:
         path = resolve("llm", model, sums=True)
         library = _library()
         gpu = _gpu(library, device)
@@ -58,6 +65,7 @@ class LlamaModel:
         self._server = _start(library, params, path)
         self.info = EngineInfo("llama.cpp", model, gpu or "cpu")
         self._context_tokens = context_tokens
+        self._prefix_cache = prefix_cache
         self._worker = ThreadPoolExecutor(1, "llama")
         self._closing = threading.Event()
         self._awake = threading.Event()
@@ -69,7 +77,10 @@ class LlamaModel:
         self._awake.set()
         loop = asyncio.get_running_loop()
         self._worker.submit(
-            self._work, _body(prompt), stop, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item)
+            self._work,
+            _body(prompt, self._prefix_cache),
+            stop,
+            lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item),
         )
         usage = None
         finish = "stop"
@@ -133,12 +144,12 @@ class LlamaModel:
         self._server = None
 
 
-def _body(prompt: Prompt) -> _Chunk:
+def _body(prompt: Prompt, prefix_cache: bool) -> _Chunk:
     return {
         "messages": [{"role": role, "content": content} for role, content in prompt.messages],
         "max_tokens": prompt.max_tokens,
         "temperature": prompt.temperature,
-        "cache_prompt": True,
+        "cache_prompt": prefix_cache,
         "stream": True,
         "stream_options": {"include_usage": True},
         "return_progress": True,  # calls back while it reads, so that it can be stopped

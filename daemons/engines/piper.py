@@ -47,17 +47,18 @@ _STALL_S = 20.0
 
 
 class PiperSynthesizer:
-    """A Synthesizer. `voice`: a name of the catalogue or a path; `device`: auto, cpu or cuda.
+    """A Synthesizer. `voice`: a name of the catalogue or a path; `device`: auto, cpu or cuda; `pieces`: what can be
+    given before a clause is made as a whole is given then.
 
     Several texts may be asked for at once: they are spoken in the order asked. A process that dies fails the
     text in hand with EngineError(ENGINE_FAILED) and is started again.
     """
 
-    def __init__(self, voice: str, device: str = "auto", threads: int = 2) -> None:
+    def __init__(self, voice: str, device: str = "auto", threads: int = 2, pieces: bool = True) -> None:
         self._path = catalogue.resolve("tts", voice, sums=True)
         self.sample_rate = _sample_rate(self._path)
         self.info = EngineInfo("piper", voice, device)
-        self._arguments = (str(self._path), device, str(threads))
+        self._arguments = (str(self._path), device, str(threads), "pieces" if pieces else "whole")
         self._turn = asyncio.Lock()
         self._jobs = itertools.count(1)
         self._process: _PiperProcess | None = None

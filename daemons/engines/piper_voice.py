@@ -47,17 +47,17 @@ class NoCuda(Exception):
 
 
 class Voice:
-    """Can be stopped at any moment. Loading warms it up. Raises NoCuda, ImportError, and what a damaged voice makes
-    of onnxruntime and Piper."""
+    """Can be stopped at any moment. Loading warms it up. Not `pieces`: it speaks each sentence as a whole. Raises
+    NoCuda, ImportError, and what a damaged voice makes of onnxruntime and Piper."""
 
-    def __init__(self, path: Path, device: str, threads: int) -> None:
+    def __init__(self, path: Path, device: str, threads: int, pieces: bool = True) -> None:
         import onnxruntime
         from piper.config import PiperConfig
         from piper.voice import PiperVoice
 
         self._run_options = onnxruntime.RunOptions()
         self._stopped = False
-        parts = divide(path)
+        parts = divide(path) if pieces else None
         self._decoder: Any = None
         self._frames = ""
         if parts is None:

@@ -1,4 +1,4 @@
-"""The Piper process: `python -m daemons.engines.piper_worker VOICE.onnx DEVICE THREADS`, driven by piper_pipe.
+"""The Piper process, driven by piper_pipe: python -m daemons.engines.piper_worker VOICE DEVICE THREADS pieces|whole
 
 Ends when its stdin does, so it cannot outlive the daemon. The only program in which Piper (GPL) is loaded.
 """
@@ -29,10 +29,10 @@ class _Worker:
         self._current = 0
         self._voice: Voice
 
-    def run(self, voice: Path, device: str, threads: int) -> int:
+    def run(self, voice: Path, device: str, threads: int, pieces: bool) -> int:
         threading.Thread(target=self._listen, daemon=True).start()
         try:
-            self._voice = Voice(voice, device, threads)
+            self._voice = Voice(voice, device, threads, pieces)
         except NoCuda as error:
             self._send(Unusable(None, str(error)))
             return 1
@@ -90,8 +90,8 @@ def main() -> int:
     # Whatever a library prints must not get between the messages.
     stdout = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    voice, device, threads = sys.argv[1:4]
-    return _Worker(sys.stdin.buffer, stdout).run(Path(voice), device, int(threads))
+    voice, device, threads, how = sys.argv[1:5]
+    return _Worker(sys.stdin.buffer, stdout).run(Path(voice), device, int(threads), how == "pieces")
 
 
 if __name__ == "__main__":

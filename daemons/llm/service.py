@@ -88,9 +88,8 @@ class LlmService:
         log.info("engine %s: %s", engine, reason)
         if engine in ELSEWHERE:
             return await self._elsewhere(engine)
-        return await asyncio.to_thread(
-            LlamaModel, settings.model, settings.device, settings.threads, settings.context_tokens
-        )
+        s = settings
+        return await asyncio.to_thread(LlamaModel, s.model, s.device, s.threads, s.context_tokens, s.prefix_cache)
 
     async def _elsewhere(self, engine: str) -> LanguageModel:
         from daemons.engines.ollama import OllamaModel

@@ -55,16 +55,22 @@ class Segmenter:
     """The turns of one conversation. Every method returns what is to be done, in order.
 
     A silence of `candidate_ms` makes a candidate; what silence confirms it, `confirm_after` says once its words are
-    there, but never less than the candidate's.
+    there, but never less than the candidate's. `drafts`: what has been said so far is transcribed while speech goes on.
     """
 
     def __init__(
-        self, conversation: str, new_rid: Callable[[], bytes], confirm_after: ConfirmAfter, candidate_ms: int = 150
+        self,
+        conversation: str,
+        new_rid: Callable[[], bytes],
+        confirm_after: ConfirmAfter,
+        candidate_ms: int = 150,
+        drafts: bool = True,
     ) -> None:
         self.conversation = conversation
         self.dropped_ms = 0
         """Speech that mutes have dropped so far."""
         self._new_rid = new_rid
+        self._drafts = drafts
         self.adopt(confirm_after, candidate_ms)
         self._recent: deque[Heard] = deque(maxlen=PRE_ROLL_FRAMES)
         self._heard_ns = 0  # everything captured before this has been heard
@@ -212,7 +218,7 @@ class Segmenter:
             self._announce(turn, now_ns)
         elif self._job is None:
             paused = silent_ns >= PAUSE_NS or turn.endpoint_ns > 0
-            if paused or now_ns - self._asked_ns >= PARTIAL_NS:
+            if paused or (self._drafts and now_ns - self._asked_ns >= PARTIAL_NS):
                 self._ask(turn, not paused, now_ns)
 
     def _confirm(self, turn: Turn, silent_ns: int, now_ns: int) -> None:

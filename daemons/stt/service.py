@@ -118,10 +118,11 @@ class SttService:
     # --- engines ---
 
     def _whisper(self) -> Transcriber:
-        from daemons.engines.whisper import WhisperTranscriber
+        from daemons.engines.whisper import FULL_CONTEXT_S, SHORT_CONTEXT_S, WhisperTranscriber
 
         settings = self._config
-        return WhisperTranscriber(settings.model, settings.device, settings.threads, settings.language)
+        context_s = SHORT_CONTEXT_S if settings.short_context else FULL_CONTEXT_S
+        return WhisperTranscriber(settings.model, settings.device, settings.threads, settings.language, context_s)
 
     def _webrtc(self) -> VoiceDetector:
         from daemons.engines.webrtc import WebRtcDetector
@@ -141,7 +142,8 @@ class SttService:
         return lambda: Microphone(name)
 
     def _ear(self, conversation: str) -> Ear:
-        core = Segmenter(conversation, new_rid, self._judge(), self._config.candidate_silence_ms)
+        settings = self._config
+        core = Segmenter(conversation, new_rid, self._judge(), settings.candidate_silence_ms, settings.drafts)
         return Ear(core, self._make_detector(), self._worker, self._emit)
 
     def _judge(self) -> ConfirmAfter:

@@ -108,7 +108,8 @@ class TtsService:
             await self._synthesizer.close()
 
     def _piper(self) -> Synthesizer:
-        return PiperSynthesizer(self._config.voice, self._config.device, self._config.threads)
+        settings = self._config
+        return PiperSynthesizer(settings.voice, settings.device, settings.threads, settings.pieces)
 
     # --- requests ---
 

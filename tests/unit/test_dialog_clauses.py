@@ -83,6 +83,14 @@ def test_clauses_without_a_pause_grow() -> None:
     assert " ".join(clauses) == text
 
 
+@pytest.mark.parametrize("first", [2, 7, 25])
+def test_the_first_clause_may_be_longer_or_shorter_and_none_after_it_is_shorter(first: int) -> None:
+    cutter = ClauseCutter(first)
+    clauses = cutter.feed(" ".join(f"word{i}x" for i in range(120)))
+    lengths = [len(clause.split()) for clause in clauses[:3]]
+    assert lengths == [first, max(first, CLAUSE_WORDS[1]), CLAUSE_WORDS[2]]
+
+
 def test_a_later_clause_is_cut_at_its_last_pause() -> None:
     words = " ".join(["go"] * 10)
     assert cut(f"Yes. Fine. {words}, {words} {words}")[2] == f"{words},"

@@ -28,6 +28,7 @@ from daemons.dialog.effects import (
     Withdraw,
     Work,
 )
+from daemons.dialog.manner import Manner
 from daemons.dialog.prompt import Prompter
 from daemons.dialog.turn import Phase
 from ipc.limits import TEXT_MAX_CHARS
@@ -696,13 +697,23 @@ def test_the_model_is_known_to_have_read_the_start_only_when_it_said_so() -> Non
 
 
 def test_without_early_work_a_candidate_is_only_told() -> None:
-    talk = Conversation("home", Prompter("Timmy", "", 4, lambda: "noon"), early_work=False)
+    talk = Conversation("home", Prompter("Timmy", "", 4, lambda: "noon"), Manner(early_work=False))
     talk.speech_started(A, 0, 0)
     assert talk.candidate(candidate(), 902 * MS) == [TellHeard(A, "Where is the key?", False)]
     assert kinds(talk.final(final(), 1002 * MS)) == [TellHeard, StartRecall]
 
 
 def test_without_foresight_a_partial_is_only_told() -> None:
-    talk = Conversation("home", Prompter("Timmy", "", 4, lambda: "noon"), foresight=False)
+    talk = Conversation("home", Prompter("Timmy", "", 4, lambda: "noon"), Manner(foresight=False))
     talk.speech_started(A, 0, 0)
     assert talk.partial(A, "Where is the key") == [TellHeard(A, "Where is the key", False)]
+
+
+def test_a_first_clause_has_as_many_words_as_is_set() -> None:
+    talk = Conversation("home", Prompter("Timmy", "", 4, lambda: "noon"), Manner(first_clause_words=6))
+    words = "one cat saw two dogs near three red cows today and "
+    assert only(talk.say(A, words, 0)[:1], SpeakClause).text == "one cat saw two dogs"
+    talk.cancel(A, 1)
+    talk.ask(B, "What?", True, 2)
+    talk.recalled(Work(B, 0), [], (1, 2), 3)
+    assert only(talk.token(Work(B, 0), words, 4, 5), SpeakClause).text == "one cat saw two dogs"

@@ -99,6 +99,18 @@ def test_an_answer_comes_in_pieces_with_its_counts(model: LlamaModel) -> None:
     run(check())
 
 
+def test_without_a_cache_a_prompt_is_read_anew() -> None:
+    async def check() -> None:
+        forgetful = LlamaModel("smollm2-135m", "cpu", 2, 1024, prefix_cache=False)
+        try:
+            cached = [(await ask(forgetful, Prompt([RULES, FRANCE], 4)))[1].cached_tokens for _ in range(2)]
+        finally:
+            await forgetful.close()
+        assert cached == [0, 0]
+
+    run(check())
+
+
 def test_the_answer_is_the_same_each_time_and_cut_at_the_limit(model: LlamaModel) -> None:
     async def check() -> None:
         first, usage = await ask(model, Prompt([RULES, FRANCE], 4))

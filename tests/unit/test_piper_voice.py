@@ -101,6 +101,11 @@ def test_a_voice_that_depends_on_more_than_is_tried_speaks_as_a_whole(
     assert [piece == b"" for piece in whole.speak("Hello there.")] == [False, True]
 
 
+def test_a_voice_that_shall_not_give_pieces_does_not() -> None:
+    whole = Voice(catalogue.resolve("tts", "joe"), "cpu", 2, pieces=False)
+    assert [piece == b"" for piece in whole.speak(TEXT)] == [False, True]
+
+
 def test_a_sentence_ends_with_an_empty_piece(voice: Voice) -> None:
     pieces = list(voice.speak("Yes. Of course."))
     assert [n for n, piece in enumerate(pieces) if not piece][-1] == len(pieces) - 1

@@ -22,13 +22,18 @@ class Room:
     which frames it was made of; the transcriber takes `delay` frames."""
 
     def __init__(
-        self, delay: int = 0, candidate_ms: int = 200, confirm_ms: int = 500, slow: dict[str, int] | None = None
+        self,
+        delay: int = 0,
+        candidate_ms: int = 200,
+        confirm_ms: int = 500,
+        slow: dict[str, int] | None = None,
+        drafts: bool = True,
     ) -> None:
         """A silence of `confirm_ms` confirms any words but those in `slow`."""
         rids = (n.to_bytes(16, "big") for n in itertools.count(1))
         self.judged: list[tuple[str, bytes, int]] = []
         self.confirm_ms, self.slow = confirm_ms, slow or {}
-        self.core = Segmenter("home", lambda: next(rids), self.judge, candidate_ms)
+        self.core = Segmenter("home", lambda: next(rids), self.judge, candidate_ms, drafts)
         self.now_ns = START_NS
         self.delay = delay
         self.events: list[Down] = []
@@ -221,6 +226,12 @@ def test_partials_while_speaking() -> None:
     assert [job.draft for job in room.jobs] == [True, True, True, False]
     partials = [partial.text for partial in room.of(Partial) if isinstance(partial, Partial)]
     assert partials == ["a b", "a b c d", "a b c d e f"]
+
+
+def test_without_drafts_words_are_looked_for_in_pauses_alone() -> None:
+    room = Room(drafts=False).hear("a" * 150 + ms(100) + "b" * 150 + ms(600))
+    assert [job.draft for job in room.jobs] == [False, False]
+    assert room.story[-1] == "1 final 1 a b"
 
 
 def test_a_partial_is_not_told_twice() -> None:

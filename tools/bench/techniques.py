@@ -13,10 +13,15 @@ from tools.latency.turns import Turn
 
 TECHNIQUES: Mapping[str, Mapping[str, str]] = {
     "early-work": {"TIMMY_DIALOG_EARLY_WORK": "false"},
-    "foresight": {"TIMMY_DIALOG_FORESIGHT": "false"},
     "quick-endpoint": {"TIMMY_STT_ENDPOINTING": "calm"},
+    "short-context": {"TIMMY_STT_SHORT_CONTEXT": "false"},
+    "drafts": {"TIMMY_STT_DRAFTS": "false"},
+    "foresight": {"TIMMY_DIALOG_FORESIGHT": "false"},
+    "prefix-cache": {"TIMMY_LLM_PREFIX_CACHE": "false", "TIMMY_DIALOG_FORESIGHT": "false"},
+    "short-clause": {"TIMMY_DIALOG_FIRST_CLAUSE_WORDS": "25"},
+    "pieces": {"TIMMY_TTS_PIECES": "false"},
 }
-"""The settings of a house without it."""
+"""The settings of a house without it. Without a cache a prompt that is read ahead is only in the way."""
 
 TAIL_TOKENS = 8
 """What a chat template puts after the last message: there a longer prompt goes on differently."""
