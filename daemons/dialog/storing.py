@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 TTL_MS = 10_000
 RETRY_S = 1.0
+CALM_S = 0.5
+"""Nothing is begun sooner after a turn was in hand: who asks again at once does not meet a memory at work."""
 RESTFUL = (Phase.IDLE, Phase.SOUNDING)
 """Phases of a turn in which nothing is to be done in a hurry."""
 REFUSALS = frozenset({Code.BAD_MESSAGE, Code.BAD_REQUEST})
@@ -28,12 +30,13 @@ class Storing:
 
     It waits while anybody speaks or any answer is made, and gives up what it has begun when that begins: both need the
     processor more, and what is offered again is stored once. A turn in hand may still be revoked, so its words wait
-    until it is over."""
+    until it is over, and a moment longer."""
 
     def __init__(self, journal: Journal, memory: Peer) -> None:
         self._journal, self._memory = journal, memory
         self._hurry = False
         self._in_hand: frozenset[bytes] = frozenset()
+        self._calm_s = 0.0
         self._due = asyncio.Event()
         self._offering: asyncio.Task[bool] | None = None
 
@@ -41,7 +44,9 @@ class Storing:
         """To be called whenever a conversation or the journal has changed."""
         known = list(conversations)
         self._hurry = any(each.phase not in RESTFUL for each in known)
-        self._in_hand = frozenset(each.in_hand for each in known)
+        in_hand = frozenset(each.in_hand for each in known if each.in_hand)
+        if in_hand != self._in_hand:
+            self._in_hand, self._calm_s = in_hand, asyncio.get_running_loop().time() + CALM_S
         self._decide()
 
     def _decide(self) -> None:
@@ -58,6 +63,9 @@ class Storing:
         """Until cancelled."""
         while True:
             await self._due.wait()
+            if (early_s := self._calm_s - asyncio.get_running_loop().time()) > 0:
+                await asyncio.sleep(early_s)
+                continue
             entry = self._journal.first
             assert entry is not None
             offering = asyncio.get_running_loop().create_task(self._offer(entry))

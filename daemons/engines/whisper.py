@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FRAMES_PER_S = 100  # of the spectrogram
 FULL_CONTEXT_S = 30
-SHORT_CONTEXT_S = 10  # less, and the decoder repeats itself
+SHORT_CONTEXT_S = 12  # with much less the decoder repeats itself (docs/adr/006-hearing.md)
 _ROOM_S = 2  # silence that the decoder needs after the speech
 _TOKENS_PER_S = 8  # fast speech has six
 _MAX_TOKENS = 224  # half of the model's text context, as in the original

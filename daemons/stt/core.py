@@ -228,7 +228,7 @@ class Segmenter:
         confirmed_ns = now_ns
         if not turn.confirm_ns:
             after_ms = self._confirm_after(turn.words(turn.text), turn.frames, turn.last_voiced_ns)
-            turn.confirm_ns = max(after_ms * MS, self._candidate_ns)
+            turn.confirm_ns = max(turn.whole_frames(after_ms * MS), self._candidate_ns)
             # The words may have come late: it was the transcript that took so long then, not the silence.
             confirmed_ns = min(now_ns, turn.endpoint_ns + turn.confirm_ns - self._candidate_ns)
         if silent_ns >= turn.confirm_ns:

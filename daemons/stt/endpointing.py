@@ -139,6 +139,10 @@ _TIMES = _set(
     "sundays january february march april june july august september october november december"
 )
 _NUMBERS = _set("one two three four five six seven eight nine ten eleven twelve twenty thirty forty fifty hundred")
+_HAPPENS = _set(
+    "come arrive leave start begin open close end finish stop happen return land live work sleep die rise set expire"
+)
+"""Verbs that want no object: "when does the shop close"."""
 _SUBORDINATE = _set("if because after before while although though since once until unless as when whenever whether")
 _FORMULA = re.compile(
     r"(thanks|thank you( very much)?|stop( it)?|cancel|never mind|goodbye|good night|be quiet|that's all)( timmy)?"
@@ -207,7 +211,7 @@ def _closed(text: str, words: Sequence[str]) -> bool:
 
 
 def _closed_question(text: str, words: Sequence[str]) -> bool:
-    """Also if it asks for something of somebody ("my glasses"), or where, when or how something is."""
+    """Also if it asks for something of somebody ("my glasses"), or where, when or how something is or happens."""
     at = next((n for n, word in enumerate(words[:5]) if word in _VERBS), 0)
     rest = words[at + 1 :]
     if words[at] in _DO | _MODALS and not _has_verb(rest):
@@ -215,6 +219,8 @@ def _closed_question(text: str, words: Sequence[str]) -> bool:
     if rest[:1] == ["there"] and words[-1] not in _TIMES:  # "is there anything in the fridge", "for dinner"
         return False
     if _closed(text, words) or any(word in _POSSESSIVES for word in words[-3:-1]):
+        return True
+    if words[at] in _DO and words[0] in ("where", "when", "how", "why") and words[-1] in _HAPPENS:
         return True
     copular = words[at] in _BE and words[0] in ("where", "when", "how", "who") and len(rest) > 1
     return copular or words[-2:] == ["is", "it"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -64,6 +65,11 @@ class Turn:
         last = (heard for heard in reversed(self.frames) if heard.end_ns == self.last_voiced_ns)
         ends = (heard.t_ns + heard.voice_ns for heard in last)
         return next(ends, self.last_voiced_ns)
+
+    def whole_frames(self, silence_ns: int) -> int:
+        """A silence after the last voiced sample, counted from the end of its frame: the nearest number of frames."""
+        frames = (silence_ns - (self.last_voiced_ns - self.voice_end_ns)) / FRAME_NS
+        return math.ceil(frames - 0.5) * FRAME_NS
 
     def words(self, text: str) -> str:
         return f"{self.kept} {text}".strip()[-TEXT_MAX_CHARS:]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ipc.audio import read_wav
+from ipc.audio import FRAME_MS, read_wav
 from ipc.messages import TurnCandidate, TurnFinal
 from tools.bench import endpoint
 
@@ -66,7 +66,7 @@ def test_the_simulated_ear_confirms_by_what_it_is_told(text: str, wait_ms: int) 
     candidate, final = (event for event in told if isinstance(event, TurnCandidate | TurnFinal))
     assert isinstance(final, TurnFinal)
     assert candidate.text == final.text == text
-    assert wait_ms <= (final.sent_ns - final.last_voiced_ns) / 1e6 <= wait_ms + 20
+    assert abs((final.sent_ns - final.last_voiced_ns) / 1e6 - wait_ms) <= FRAME_MS / 2
 
 
 @pytest.mark.models

@@ -39,6 +39,8 @@ def after(text: str, delays: Delays = QUICK, margin: float = CLEAR, language: st
         "Thank you.",
         "Stop, Timmy!",
         "Never mind.",
+        "When does the train leave?",
+        "Why did the music stop?",
     ],
 )
 def test_what_reads_as_finished_is_confirmed_early(text: str) -> None:
@@ -81,7 +83,8 @@ def test_what_breaks_off_is_waited_for(text: str) -> None:
         "Who won the game?",
         "What is the capital?",
         "Does the train to Boston?",
-        "When does the train leave?",
+        "When does the train from Rome?",
+        "What did he leave?",
         "Is there anything in the fridge?",
         "How old is he?",
         "What is that?",

@@ -131,17 +131,18 @@ def test_a_turn_from_the_first_voiced_sample_to_the_final() -> None:
     assert candidate.transcript_ns == final.transcript_ns == last_ns + 60 * MS
 
 
-def test_a_voice_may_end_anywhere_in_its_last_frame() -> None:
-    """The silence counts from the frame's end, as before: only the time that is told is a sample's."""
+@pytest.mark.parametrize(("voice_ms", "confirmed_ms"), [(3, 1280), (9, 1280), (11, 1300), (20, 1300)])
+def test_a_voice_may_end_anywhere_in_its_last_frame(voice_ms: int, confirmed_ms: int) -> None:
+    """The silence that confirms a turn counts from its last voiced sample, to the nearest end of a frame."""
     room = Room().hear(ms(400) + "a" * 19)
-    room.apply(room.core.frame(Heard(room.now_ns, True, b"a", 3 * MS), room.now_ns + FRAME_NS))
+    room.apply(room.core.frame(Heard(room.now_ns, True, b"a", voice_ms * MS), room.now_ns + FRAME_NS))
     room.now_ns += FRAME_NS
     room.hear(ms(600))
     candidate, final = room.of(TurnCandidate)[0], room.of(TurnFinal)[0]
     assert isinstance(candidate, TurnCandidate)
     assert isinstance(final, TurnFinal)
-    assert candidate.last_voiced_ns == final.last_voiced_ns == START_NS + 783 * MS
-    assert final.endpoint_ns == START_NS + 1300 * MS
+    assert candidate.last_voiced_ns == final.last_voiced_ns == START_NS + (780 + voice_ms) * MS
+    assert final.endpoint_ns == START_NS + confirmed_ms * MS
 
 
 def test_the_transcript_is_asked_for_within_the_pause_and_once() -> None:
