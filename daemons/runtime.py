@@ -25,6 +25,7 @@ from ipc.errors import EXIT_CONFIG, EXIT_OK, CallError, Code, TimmyError
 from ipc.limits import TEXT_MAX_CHARS
 from ipc.marks import Marker, Marks, Told
 from ipc.messages import Body, Result, StatusReport
+from ipc.network import listening
 from ipc.server import Call, Handler, Server
 from ipc.text import printable
 from ipc.transport import ZmqServerTransport
@@ -143,7 +144,8 @@ class _Daemon:
         self._config = config.load()
         self._service = make(self._config, marks=marks)
         passed = passed_sockets(self._name, runtime_dir())
-        transport = ZmqServerTransport(self._name, runtime_dir(), passed)
+        network = listening(self._config.network.listen, self._config.network.port, config.keys_dir())
+        transport = ZmqServerTransport(self._name, runtime_dir(), passed, network)
         gated = {kind: self._gate(handler) for kind, handler in self._service.handlers().items()}
         self._server = Server(self._name, transport, gated, self._report, marks)
         self._server.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from ipc.access import Guest
 from ipc.transport import Frames, OnFrames, OnPeerFrames
 
 
@@ -13,6 +14,7 @@ class InprocHub:
 
     def __init__(self) -> None:
         self.observers = 0
+        self.guest: Guest | None = None
         self.published: list[tuple[bytes, list[bytes]]] = []
         self._clients: dict[bytes, InprocClient] = {}
         self._joined = 0
@@ -22,6 +24,9 @@ class InprocHub:
         self._on_frames = on_frames
         for client in self._clients.values():
             client.up()
+
+    def still_allowed(self, guest: Guest) -> bool:
+        return True
 
     def join(self, client: InprocClient) -> bytes:
         self._joined += 1
@@ -64,6 +69,7 @@ class InprocClient:
     """A client transport to an InprocHub of the same loop."""
 
     where = "in process"
+    trouble = ""
 
     def __init__(self, hub: InprocHub) -> None:
         self._hub = hub

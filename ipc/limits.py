@@ -103,3 +103,18 @@ UNIX_PATH_MAX_BYTES = 107
 
 LEASE_MAX_MS = 30_000
 """The longest time a dead dialog can leave the microphone muted."""
+
+FAR_HANDSHAKE_MS = 5000
+"""A peer over a network has this long to prove its key: four round trips of a bad link. At a local socket it is 1 s."""
+
+FAR_EXTRA_BYTES = 512
+"""What encryption adds to a frame (33 bytes), and its longest handshake command to an observer's subscription."""
+
+FAR_CONNECT_MS = 1000
+"""A connection over a network that takes longer is tried anew: after a cut link it is there within 3 s."""
+
+DOOR_RETRY_S = 2.0
+"""How often a daemon tries to listen at an address that this machine does not have yet."""
+
+OBSERVER_CHECK_S = 1.0
+"""How soon an observer whose key is revoked is cut off: it sends nothing that could be refused."""

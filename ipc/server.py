@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from ipc import codec, limits
+from ipc.access import Guest
 from ipc.channel import Channel, Transmit
 from ipc.codec import Message
 from ipc.deadlines import Deadlines
@@ -47,10 +48,18 @@ class Call(Channel):
     """One request as its handler sees it. `body` is the request, `received_ns` when it came."""
 
     def __init__(
-        self, session: Session, exchange: Exchange, transmit: Transmit, body: Any, marks: Marker = NO_MARKS
+        self,
+        session: Session,
+        exchange: Exchange,
+        transmit: Transmit,
+        body: Any,
+        marks: Marker = NO_MARKS,
+        guest: Guest | None = None,
     ) -> None:
         super().__init__(session, exchange, transmit, marks)
         self.body = body
+        self.guest = guest
+        """Who asks, if it came from a network; None: somebody on this machine."""
         self.before_cut: Callable[[], None] | None = None
         """Called when the request is ended before its handler has ended it, and before the caller is told: for what
         must be over by then. The handler's task is cancelled after it."""
@@ -79,6 +88,7 @@ Handler = Callable[[Call], Awaitable[Result] | Result]
 class _Peer:
     number: int
     """Of the connection, in the life of the daemon."""
+    guest: Guest | None = None
     name: str = ""
     session: Session = field(default_factory=lambda: Session(Side.SERVER))
     calls: dict[Exchange, Call] = field(default_factory=dict)
@@ -147,13 +157,18 @@ class Server:
 
     def _arrived(self, route: bytes, frames: list[bytes]) -> None:
         now_ns = time.monotonic_ns()
+        guest = self._transport.guest
         peer = self._peers.get(route)
+        if peer is not None and peer.guest != guest:
+            self._expel(route)
+            peer = None
         if peer is None:
-            peer = self._peers[route] = _Peer(next(self._connections))
+            peer = self._peers[route] = _Peer(next(self._connections), guest)
             self._limit_peers(route)
         peer.last_seen_ns = now_ns
         try:
             message = codec.decode(frames)
+            self._check_right(guest, message)
             self._observe(peer, message, frames, incoming=True)
             if not peer.greeted and not isinstance(message.body, Hello):
                 self._not_greeted(message)
@@ -166,6 +181,10 @@ class Server:
             self._end(peer, superseded, Cancelled(reason="superseded"))
         if exchange is not None:
             self._dispatch(route, peer, exchange, message)
+
+    def _check_right(self, guest: Guest | None, message: Message) -> None:
+        if guest is not None and (reason := guest.refusal(self.daemon, message.body)):
+            raise RemoteProtocolError(reason, Code.NOT_ALLOWED, message.rid, message.epoch)
 
     @staticmethod
     def _not_greeted(message: Message) -> None:
@@ -193,7 +212,7 @@ class Server:
             return self._send(route, peer, out)
 
         marks = NO_MARKS if message.body.UPKEEP else self._marks
-        call = Call(peer.session, exchange, transmit, message.body, marks)
+        call = Call(peer.session, exchange, transmit, message.body, marks, peer.guest)
         peer.calls[exchange] = call
         handler = self._handlers.get(type(message.body))
         if self._stopping:
@@ -287,7 +306,8 @@ class Server:
             task.cancel()
 
     def _refuse(self, route: bytes, peer: _Peer, error: RemoteProtocolError) -> None:
-        log.warning("%s: a peer broke the protocol: %s", self.daemon, error)
+        if peer.guest is None or peer.guest.role is not None:  # one that is not allowed any more asks again and again
+            log.warning("%s: a peer broke the protocol: %s", self.daemon, error)
         broken = [e for e in peer.calls if e.rid == error.rid and e.epoch == error.epoch]
         terminal = Error(code=error.code, detail=str(error)[: limits.TEXT_MAX_CHARS])
         if broken:
@@ -303,6 +323,8 @@ class Server:
         for route, peer in list(self._peers.items()):
             if peer.last_seen_ns < horizon:
                 self._drop(route)
+            elif peer.guest is not None and not self._transport.still_allowed(peer.guest):
+                self._expel(route)
         self._sweeper = self._loop.call_later(limits.CLIENT_SILENCE_S / 2, self._sweep)
 
     def _limit_peers(self, newest: bytes) -> None:
@@ -316,6 +338,13 @@ class Server:
         if peer := self._peers.pop(route, None):
             for exchange in list(peer.calls):
                 self._end(peer, exchange, Cancelled(reason="the caller is gone"))
+
+    def _expel(self, route: bytes) -> None:
+        """Ends what a peer has open whose key is not allowed any more, or is another one now."""
+        if peer := self._peers.pop(route, None):
+            log.warning("%s: the key of %r is not allowed any more", self.daemon, peer.guest and peer.guest.name)
+            for exchange in list(peer.calls):
+                self._end(peer, exchange, Error(code=Code.NOT_ALLOWED, detail="the key is not allowed any more"))
 
     # --- out ---
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
 
 from ipc import limits
-from ipc.security import DOMAIN
+from ipc.errors import EndpointError
+from ipc.security import DOMAIN, public_of
 
 log = logging.getLogger(__name__)
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
+
+
+class Keys(NamedTuple):
+    """What a caller over a network needs: the public key of who it calls, and its own secret one."""
+
+    theirs: str
+    secret: str
+
 
 _EVERY = {
     zmq.LINGER: 250,  # ms for last words at shutdown; the default waits for ever
@@ -54,6 +64,18 @@ _OBSERVED = {
     zmq.SNDHWM: limits.OBSERVATION_BACKLOG_MAX,
     zmq.RCVHWM: 16,  # libzmq takes in all that waits at once, and with more would not come to an end
 }
+_FAR = {
+    zmq.HANDSHAKE_IVL: limits.FAR_HANDSHAKE_MS,
+    zmq.TCP_KEEPALIVE: 1,  # who went without a word would be sent to for hours where no heartbeats are
+    zmq.TCP_KEEPALIVE_IDLE: 5,
+    zmq.TCP_KEEPALIVE_INTVL: 2,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.IPV6: 1,
+}
+_FAR_CLIENT = {
+    **_FAR,
+    zmq.CONNECT_TIMEOUT: limits.FAR_CONNECT_MS,  # the kernel's own pauses grow to many seconds while a link is cut
+}
 _BATCH = 64
 """Messages read before other callbacks of the loop get their turn; of one message, frames that count as a message."""
 
@@ -89,26 +111,96 @@ def _bound(socket: Socket, path: Path, fd: int | None) -> Socket:
     return socket
 
 
-def subscriber(context: Context, path: Path) -> Socket:
+class Door:
+    """A second endpoint of a bound socket, on a network: who comes in there has to prove a key. While this machine does
+    not have the address it is tried again."""
+
+    def __init__(self, socket: Socket, endpoint: str, secret: str) -> None:
+        """Raises EndpointError when the endpoint cannot be had: somebody else listens there."""
+        self._socket, self._endpoint = socket, endpoint
+        self._again: asyncio.TimerHandle | None = None
+        # They hold for what is bound from now on, and no more for what was.
+        socket.setsockopt(zmq.USE_FD, -1)
+        for option, value in {**_FAR, zmq.CURVE_SERVER: 1, zmq.MAXMSGSIZE: _sealed(socket)}.items():
+            socket.setsockopt(option, value)
+        socket.setsockopt_string(zmq.CURVE_SECRETKEY, secret)
+        self._bound = self._bind()
+
+    def start(self) -> None:
+        """On the running loop."""
+        if not self._bound:
+            log.warning("%s: this machine has no such address (yet); it is tried again", self._endpoint)
+            self._wait()
+
+    def close(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+
+    def _wait(self) -> None:
+        self._again = asyncio.get_running_loop().call_later(limits.DOOR_RETRY_S, self._try)
+
+    def _try(self) -> None:
+        try:
+            self._bound = self._bind()
+        except EndpointError as error:
+            log.error("%s", error)
+        if self._bound:
+            log.info("listening at %s", self._endpoint)
+        else:
+            self._wait()
+
+    def _bind(self) -> bool:
+        try:
+            self._socket.bind(self._endpoint)
+        except zmq.ZMQError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
+                return False
+            raise EndpointError(f"{self._endpoint}: {error.strerror}; see network.listen and network.port") from None
+        return True
+
+
+def subscriber(context: Context, endpoint: str, keys: Keys | None = None) -> Socket:
     """A SUB that gets all that a daemon publishes. What it does not read in time the daemon drops. See _BEATS why it
     has none."""
     socket = _new(context, zmq.SUB, {**_AGAIN, zmq.LINGER: 0})
+    _prove(socket, keys)
     socket.setsockopt(zmq.SUBSCRIBE, b"")
-    socket.connect(f"ipc://{path}")
+    socket.connect(endpoint)
     return socket
 
 
-def dealer(context: Context) -> Socket:
-    """A DEALER, not yet connected: its monitor has to be there first."""
-    return _new(context, zmq.DEALER, _CLIENT)
+def dealer(context: Context, keys: Keys | None = None) -> Socket:
+    """A DEALER, not yet connected: its monitor has to be there first. `keys`: it is to connect over a network."""
+    socket = _new(context, zmq.DEALER, _CLIENT)
+    _prove(socket, keys)
+    return socket
 
 
-def receive_bounded(socket: Socket, frames: list[bytes], frames_max: int) -> bool:
+def _prove(socket: Socket, keys: Keys | None) -> None:
+    if keys is None:
+        return
+    for option, value in {**_FAR_CLIENT, zmq.MAXMSGSIZE: _sealed(socket)}.items():
+        socket.setsockopt(option, value)
+    socket.setsockopt_string(zmq.CURVE_SERVERKEY, keys.theirs)
+    socket.setsockopt_string(zmq.CURVE_PUBLICKEY, public_of(keys.secret))
+    socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
+
+
+def _sealed(socket: Socket) -> int:
+    """The longest frame of a socket once it is encrypted."""
+    return int(socket.getsockopt(zmq.MAXMSGSIZE)) + limits.FAR_EXTRA_BYTES
+
+
+def receive_bounded(
+    socket: Socket, frames: list[bytes], frames_max: int, first: Callable[[zmq.Frame], None] | None = None
+) -> bool:
     """Adds the next frames of a message to `frames`, which are at most `frames_max` + 1 in the end: a message of any
-    number costs no memory. False: it has more of them, and others want their turn. Raises zmq.Again when there is
-    nothing."""
+    number costs no memory. False: it has more of them, and others want their turn. `first` is shown the first one.
+    Raises zmq.Again when there is nothing."""
     for _ in range(_BATCH):
         part = socket.recv(_NOW, copy=False)
+        if first is not None and not frames:
+            first(part)
         if len(frames) <= frames_max:
             frames.append(part.bytes)
         if not part.more:
@@ -134,8 +226,16 @@ class Reader:
     send, which `sent` does.
     """
 
-    def __init__(self, socket: Socket, on_message: Callable[[list[bytes]], None], frames_max: int) -> None:
+    def __init__(
+        self,
+        socket: Socket,
+        on_message: Callable[[list[bytes]], None],
+        frames_max: int,
+        first: Callable[[zmq.Frame], None] | None = None,
+    ) -> None:
+        """`first` is shown the first frame of each message, before `on_message` gets it whole."""
         self._socket = socket
+        self._first = first
         self._on_message = on_message
         self._frames_max = frames_max
         self._frames: list[bytes] = []
@@ -170,7 +270,7 @@ class Reader:
     def _take(self) -> bool:
         """Deals with one message, or a part of it; whether more waits."""
         try:
-            whole = receive_bounded(self._socket, self._frames, self._frames_max)
+            whole = receive_bounded(self._socket, self._frames, self._frames_max, self._first)
         except zmq.Again:
             return False
         if whole:

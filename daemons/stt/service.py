@@ -76,6 +76,7 @@ class SttService:
         self._marks = marks
         self._worker = TranscriptWorker()
         self._ears: dict[str, Ear] = {}
+        self._feeds: dict[str, Call] = {}
         self._listeners: set[asyncio.Queue[Down]] = set()
         self._input: InputKeeper | None = None
 
@@ -193,8 +194,13 @@ class SttService:
     async def _feed(self, call: Call) -> Result:
         conversation = call.body.conversation
         if conversation in self._ears:
-            raise CallError(Code.BUSY, f"conversation {conversation!r} has a microphone already")
+            older = self._feeds.get(conversation)
+            if call.guest is None or older is None or older.guest is None:
+                raise CallError(Code.BUSY, f"conversation {conversation!r} has a microphone already")
+            # The same key: its link was cut, and this side has not noticed yet that the older connection is dead.
+            older.fail(CallError(Code.BUSY, "a newer connection is the microphone now"))
         ear = self._ears[conversation] = self._ear(conversation)
+        self._feeds[conversation] = call
         frames = 0
 
         def hear(frame: Frame) -> None:
@@ -208,7 +214,8 @@ class SttService:
             await ear.finished()
         finally:
             ear.close()
-            del self._ears[conversation]
+            if self._ears.get(conversation) is ear:
+                del self._ears[conversation], self._feeds[conversation]
         return Fed(frames=frames, dropped_ms=ear.dropped_ms)
 
     def _mute(self, call: Call) -> Result:

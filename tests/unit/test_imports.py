@@ -17,7 +17,7 @@ DAEMONS = ("stt", "dialog", "llm", "memory", "tts")
 HEAVY = {"av", "ctranslate2", "faster_whisper", "gguf", "onnxruntime", "piper", "sounddevice", "tokenizers"}
 HEAVY |= {"webrtcvad", "xllamacpp"}
 LIBRARIES = HEAVY | {"apsw", "httpx", "huggingface_hub", "numpy", "ollama", "rich", "sqlite_vec", "zmq"}
-USES_ZMQ = {"ipc/sockets.py", "ipc/security.py", "ipc/transport.py", "tools/bench/peers.py"}
+USES_ZMQ = {"ipc/sockets.py", "ipc/security.py", "ipc/transport.py", "ipc/transport_far.py", "tools/bench/peers.py"}
 NOT_IN_A_CORE = LIBRARIES | {
     "asyncio",
     "concurrent",
