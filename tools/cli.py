@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "memory": Lazy("tools.memories", "memory", "See and erase what is remembered."),
     "models": Lazy("tools.models", "models", "List, fetch and check models."),
     "config": Lazy("tools.settings", "config", "Show or check the configuration."),
+    "keys": Lazy("tools.keys", "keys", "Let other machines in, and find yours let in."),
     "latency": Lazy("tools.latency", "latency", "See where the time of turns went, and whether it got better."),
     "probe": Lazy("tools.probe", "probe", "Ask one daemon one thing, see all that comes back."),
     "tap": Lazy("tools.tap", "tap", "Watch what passes at the sockets."),
