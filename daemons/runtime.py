@@ -103,8 +103,8 @@ class _OneLine(logging.Formatter):
         return "\n".join([message, *(f"{self._name}: | {printable(line)}" for line in traceback)])
 
 
-def main(name: str, make: Make) -> int:
-    """Runs one daemon until SIGTERM or SIGINT. Returns its exit status."""
+def begin_log(name: str) -> JournalHandler | None:
+    """Logs to stderr, line by line, or to the journal where stderr is that."""
     journal = JournalHandler(name) if stderr_is_journal() else None
     if journal is None:
         handler = logging.StreamHandler(sys.stderr)
@@ -112,6 +112,12 @@ def main(name: str, make: Make) -> int:
         logging.basicConfig(handlers=[handler], level=logging.INFO)
     else:
         logging.basicConfig(handlers=[journal], level=logging.INFO, format="%(message)s")
+    return journal
+
+
+def main(name: str, make: Make) -> int:
+    """Runs one daemon until SIGTERM or SIGINT. Returns its exit status."""
+    journal = begin_log(name)
     faulthandler.enable()  # a watchdog ends it by SIGABRT: where it hung
     try:
         logging.getLogger().setLevel(config.log_level())

@@ -27,7 +27,6 @@ RIGHTS: Mapping[Role, Mapping[str, frozenset[type[Body]]]] = {
     Role.SATELLITE: {
         "stt": _GREETING | {Feed, Audio},
         "tts": _GREETING | {Attach},
-        "dialog": _GREETING | {Follow},
     },
     Role.VIEWER: {**dict.fromkeys(DAEMONS, _EVERY_VIEWER), "dialog": _EVERY_VIEWER | {Follow}},
 }

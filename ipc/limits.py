@@ -107,6 +107,10 @@ LEASE_MAX_MS = 30_000
 FAR_HANDSHAKE_MS = 5000
 """A peer over a network has this long to prove its key: four round trips of a bad link. At a local socket it is 1 s."""
 
+CREDIT_FAR = 100
+"""Items of audio that may be under way over a network: 2 s, so that a link of 400 ms there and back can stall for a
+moment. What cannot be sent by then is lost, and not heard late."""
+
 FAR_EXTRA_BYTES = 512
 """What encryption adds to a frame (33 bytes), and its longest handshake command to an observer's subscription."""
 

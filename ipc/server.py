@@ -284,7 +284,12 @@ class Server:
                 f"{body.name} speaks {body.proto_min} to {body.proto_max}",
             )
         return Welcome(
-            daemon=self.daemon, proto=limits.PROTOCOL_VERSION, features=FEATURES, boot_id=BOOT_ID, pid=os.getpid()
+            daemon=self.daemon,
+            proto=limits.PROTOCOL_VERSION,
+            features=FEATURES,
+            boot_id=BOOT_ID,
+            pid=os.getpid(),
+            guest=call.guest.name if call.guest else "",
         )
 
     # --- ends ---

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Lazy] = {
     "status": Lazy("tools.status", "status", "Show what each daemon is doing."),
     "doctor": Lazy("tools.doctor", "doctor", "Find out what is missing or wrong, and what to do."),
     "talk": Lazy("tools.talk", "talk", "Hold a conversation."),
+    "satellite": Lazy("tools.satellite", "satellite", "Be the microphone and the speaker of another room."),
     "ask": Lazy("tools.ask", "ask", "Ask one question, read the answer."),
     "say": Lazy("tools.ask", "say", "Speak a text as it is."),
     "chat": Lazy("tools.ask", "chat", "Converse by keyboard."),

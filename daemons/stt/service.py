@@ -13,14 +13,15 @@ import msgspec
 from daemons.config import Config
 from daemons.engines.base import AudioIn, EngineError, EngineInfo, Frame, Transcriber, VoiceDetector
 from daemons.engines.framing import Framer
+from daemons.microphones import InputKeeper, input_of
 from daemons.stt.core import Segmenter
 from daemons.stt.ear import Ear
 from daemons.stt.endpointing import ConfirmAfter, confirm_after
-from daemons.stt.input import InputKeeper
 from daemons.stt.worker import TranscriptWorker
 from ipc.audio import STT_RATE, read_wav, silence
 from ipc.errors import CallError, Code
 from ipc.ids import new_rid
+from ipc.limits import CREDIT_FAR
 from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import (
     HOME,
@@ -71,7 +72,7 @@ class SttService:
         self._config = config.stt
         self._make_transcriber = transcriber or self._whisper
         self._make_detector = detector or self._webrtc
-        self._make_input = microphone or self._configured_input()
+        self._make_input = microphone or input_of(self._config.input)
         self.info = EngineInfo("faster-whisper", self._config.model, "")
         self._marks = marks
         self._worker = TranscriptWorker()
@@ -129,18 +130,6 @@ class SttService:
         from daemons.engines.webrtc import WebRtcDetector
 
         return WebRtcDetector(self._config.vad_aggressiveness)
-
-    def _configured_input(self) -> Callable[[], AudioIn] | None:
-        name = self._config.input
-        if name == "none":
-            return None
-        if name.lower().endswith(".wav"):
-            from daemons.engines.wav_in import WavInput
-
-            return lambda: WavInput(Path(name).expanduser())
-        from daemons.engines.microphone import Microphone
-
-        return lambda: Microphone(name)
 
     def _ear(self, conversation: str) -> Ear:
         settings = self._config
@@ -209,6 +198,8 @@ class SttService:
             ear.hear(frame)
 
         try:
+            if call.guest is not None:
+                call.widen(CREDIT_FAR)
             await _receive(call, Framer(STT_RATE, hear), ear)
             ear.close()
             await ear.finished()

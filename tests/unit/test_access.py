@@ -19,7 +19,6 @@ VECTORS = Path(__file__).parent.parent / "protocol" / "vectors.json"
 # Written out once more, by hand: who adds a message has to think of who may send it.
 MAY = {
     ("satellite", "stt"): {"hello", "ping", "feed", "audio"},
-    ("satellite", "dialog"): {"hello", "ping", "follow"},
     ("satellite", "tts"): {"hello", "ping", "attach"},
     ("viewer", "stt"): {"hello", "ping", "status"},
     ("viewer", "dialog"): {"hello", "ping", "status", "follow"},
@@ -64,7 +63,7 @@ def test_a_key_that_is_not_allowed_may_send_nothing(daemon: str, name: str) -> N
     assert "not allowed" in Guest("k" * 40).refusal(daemon, EXAMPLES[name])
 
 
-@pytest.mark.parametrize(("daemon", "kind"), [("stt", Feed), ("tts", Attach), ("dialog", Follow)])
+@pytest.mark.parametrize(("daemon", "kind"), [("stt", Feed), ("tts", Attach)])
 @pytest.mark.parametrize("other", [HOME, "bath", "kitchen2"])
 def test_a_satellite_has_its_own_conversation_only(daemon: str, kind: type[Feed], other: str) -> None:
     kitchen = Guest("k" * 40, Role.SATELLITE, "kitchen")
