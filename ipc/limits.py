@@ -114,6 +114,9 @@ moment. What cannot be sent by then is lost, and not heard late."""
 FAR_EXTRA_BYTES = 512
 """What encryption adds to a frame (33 bytes), and its longest handshake command to an observer's subscription."""
 
+FAR_CONNECTIONS_MAX = 128
+"""Connections from a network at one socket, those included that have proved no key yet: no house has as many rooms."""
+
 FAR_CONNECT_MS = 1000
 """A connection over a network that takes longer is tried anew: after a cut link it is there within 3 s."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from ipc import limits
 from ipc.errors import EndpointError
@@ -113,12 +114,15 @@ def _bound(socket: Socket, path: Path, fd: int | None) -> Socket:
 
 class Door:
     """A second endpoint of a bound socket, on a network: who comes in there has to prove a key. While this machine does
-    not have the address it is tried again."""
+    not have the address it is tried again. When more connections are open than there can be guests it is shut for a
+    moment, and with it they are: without descriptors libzmq would end the process."""
 
     def __init__(self, socket: Socket, endpoint: str, secret: str) -> None:
         """Raises EndpointError when the endpoint cannot be had: somebody else listens there."""
         self._socket, self._endpoint = socket, endpoint
         self._again: asyncio.TimerHandle | None = None
+        self._open: set[int] = set()
+        """Descriptors of the connections that came in here."""
         # They hold for what is bound from now on, and no more for what was.
         socket.setsockopt(zmq.USE_FD, -1)
         for option, value in {**_FAR, zmq.CURVE_SERVER: 1, zmq.MAXMSGSIZE: _sealed(socket)}.items():
@@ -128,6 +132,8 @@ class Door:
 
     def start(self) -> None:
         """On the running loop."""
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self._events = Reader(self._monitor, self._happened, frames_max=2)
         if not self._bound:
             log.warning("%s: this machine has no such address (yet); it is tried again", self._endpoint)
             self._wait()
@@ -135,6 +141,24 @@ class Door:
     def close(self) -> None:
         if self._again is not None:
             self._again.cancel()
+        self._events.close()
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+
+    def _happened(self, frames: list[bytes]) -> None:
+        event = parse_monitor_message(frames)
+        if not event["endpoint"].startswith(b"tcp:"):
+            return
+        if event["event"] == zmq.EVENT_DISCONNECTED:
+            self._open.discard(event["value"])
+        elif self._bound:
+            self._open.add(event["value"])
+            if len(self._open) > limits.FAR_CONNECTIONS_MAX:
+                log.warning("%s: over %d connections, shut for a moment", self._endpoint, limits.FAR_CONNECTIONS_MAX)
+                self._socket.unbind(self._endpoint)
+                self._bound = False
+                self._open.clear()
+                self._wait()
 
     def _wait(self) -> None:
         self._again = asyncio.get_running_loop().call_later(limits.DOOR_RETRY_S, self._try)

@@ -481,6 +481,34 @@ def test_nothing_but_the_one_address_is_bound(house: FarHouse, tmp_path: Path) -
     run(test())
 
 
+def test_a_flood_of_connections_shuts_the_door_and_not_the_house(
+    house: FarHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "DOOR_RETRY_S", 0.05)
+
+    async def test() -> None:
+        async with (
+            _serving(house, tmp_path),
+            Client(DAEMON, "here", folder=tmp_path / "run") as here,
+            _client(house.admit("kitchen")) as kitchen,
+        ):
+            await here.wait_connected(HANG_S)
+            await kitchen.wait_connected(HANG_S)
+            for port in (house.base, house.base + 1):
+                flood = []
+                with suppress(ConnectionError):
+                    for _ in range(limits.FAR_CONNECTIONS_MAX + 20):
+                        flood.append((await asyncio.open_connection(HOST, port))[1])
+                await until(lambda port=port: f":{port}: over 128 connections" in caplog.text)  # type: ignore[misc]
+                for writer in flood:
+                    writer.close()
+            assert isinstance(await here.request(Ping()), Pong)
+            await kitchen.wait_connected(HANG_S)
+            assert isinstance(await kitchen.request(Ping()), Pong)
+
+    run(test())
+
+
 def test_an_address_that_comes_later_is_bound_then(
     house: FarHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
