@@ -225,11 +225,12 @@ class _Daemon:
             log.error("the configuration stays as it was: %s", error, extra=about(REFUSED))
             return f"the configuration stays as it was: {error}"
         changed = config.changed_keys(self._name, self._config, fresh)
-        waiting = [f"{self._name}.{key}" for key in changed if key not in self._service.live]
+        door = [f"network.{key}" for key in config.changed_keys("network", self._config, fresh)]
+        waiting = [f"{self._name}.{key}" for key in changed if key not in self._service.live] + door
         self._service.adopt(fresh)
         # What waits is compared with what is in force the next time, too.
         self._config = config.with_keys_of(self._name, self._config, fresh, self._service.live)
-        said = f"configuration read again, {len(changed) - len(waiting)} keys changed"
+        said = f"configuration read again, {len(changed) + len(door) - len(waiting)} keys changed"
         if waiting:
             said += f"; {', '.join(waiting)} will hold after a restart"
         log.info("%s", said, extra=about(RELOADED))

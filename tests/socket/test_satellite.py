@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
+import wave
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,19 +19,19 @@ from daemons.engines.base import Frame
 from daemons.engines.fakes_stt import FakeDetector, FakeMicrophone, FakeTranscriber
 from daemons.engines.fakes_tts import FakeOut, tone
 from daemons.satellite.service import SatelliteService
-from daemons.stt.service import SttService
+from daemons.stt.service import KNOWN_CLIP, SttService
 from ipc.access import Role
 from ipc.audio import FRAME_BYTES, FRAME_NS
 from ipc.client import Client
-from ipc.errors import CallError, Code
-from ipc.keys import revoke
+from ipc.errors import EXIT_CONFIG, CallError, Code
+from ipc.keys import revoke, write_secret
 from ipc.limits import CREDIT_FAR
 from ipc.messages import HOME, Attach, Audio, Body, Down, Fed, Feed, Listen, Result, Sound, TurnFinal
 from ipc.network import House
 from ipc.server import Call, Server
 from ipc.transport import ZmqServerTransport
 from tests.socket.rig import HANG_S, report, run, until
-from tests.support.far import FarHouse
+from tests.support.far import HOST, FarHouse
 
 RATE = 16_000
 VOICE = tone(20, RATE)
@@ -308,6 +312,68 @@ def test_a_speaker_that_goes_away_does_not_leave_the_room_deaf(house: FarHouse, 
             assert "went away" in room.service.trouble
 
     run(test())
+
+
+# --- the command ---
+
+
+def _command(tmp_path: Path, **settings: str) -> tuple[list[str], dict[str, str]]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TIMMY_")}
+    return [sys.executable, "-m", "tools.cli", "satellite"], {**kept, "XDG_CONFIG_HOME": str(tmp_path), **settings}
+
+
+def test_the_command_speaks_and_listens_until_it_is_ended(house: FarHouse, tmp_path: Path) -> None:
+    kitchen = house.admit("kitchen")
+    write_secret(tmp_path / "timmy" / "keys", kitchen.secret)
+    answer = tmp_path / "answer.wav"
+    command, environ = _command(
+        tmp_path,
+        TIMMY_HOUSE_ADDRESS=kitchen.address,
+        TIMMY_HOUSE_PORT=str(kitchen.base),
+        TIMMY_HOUSE_KEY=kitchen.key,
+        TIMMY_SATELLITE_INPUT=str(KNOWN_CLIP),
+        TIMMY_SATELLITE_OUTPUT=str(answer),
+    )
+
+    def sounded() -> bool:
+        with suppress(wave.Error, EOFError), wave.open(str(answer)) as file:
+            return file.getframerate() == RATE and file.readframes(file.getnframes()) == VOICE * 3
+        return False
+
+    async def test() -> None:
+        async with Door(house, tmp_path / "run").open() as door:
+            running = await asyncio.create_subprocess_exec(*command, env=environ, stderr=asyncio.subprocess.PIPE)
+            await until(lambda: any(any(pcm) for _, pcm in door.heard.get("kitchen", [])))
+            await until(lambda: "kitchen" in door.rooms)
+            await door.say("kitchen", VOICE, VOICE, VOICE)
+            await until(sounded)
+            running.terminate()
+            _, said = await running.communicate()
+            assert running.returncode == 0
+            assert b"satellite: connected to stt of the house" in said
+            assert b"Traceback" not in said
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({}, "house.address is not set"),
+        ({"TIMMY_HOUSE_ADDRESS": HOST, "TIMMY_HOUSE_KEY": "k" * 40}, "this machine has no key: timmy keys new"),
+        ({"TIMMY_HOUSE_ADDRESS": HOST, "TIMMY_HOUSE_KEY": "short"}, "40 characters"),
+        ({"TIMMY_HOUSE_ADDRESS": "tcp://house", "TIMMY_HOUSE_KEY": "k" * 40}, "without a port"),
+    ],
+)
+@pytest.mark.parametrize("module", ["tools.cli", "daemons.satellite"])
+def test_what_is_missing_is_one_line(tmp_path: Path, settings: dict[str, str], reason: str, module: str) -> None:
+    _, environ = _command(tmp_path, **settings)
+    arguments = ["satellite"] if module == "tools.cli" else []
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments], env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (EXIT_CONFIG, 1)
+    assert reason in done.stderr
 
 
 # --- the ear of the house, when a link was cut ---

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +56,18 @@ def test_a_daemon_whose_key_others_can_read_does_not_start(tmp_path: Path) -> No
 def test_a_daemon_that_shall_listen_everywhere_does_not_start(tmp_path: Path, listen: str) -> None:
     write_secret(tmp_path / "timmy" / "keys", new_secret())
     assert "network" in _refused(tmp_path, listen).lower()
+
+
+def test_a_door_that_is_asked_for_later_waits_for_a_restart() -> None:
+    with Place() as place, Daemon("llm", place=place) as llm:
+        file = place.root / ".config" / "timmy" / "timmy.toml"
+        file.parent.mkdir(parents=True)
+        file.write_text(f'[network]\nlisten = "{HOST}"\n')
+        os.kill(llm.pid, signal.SIGHUP)
+        deadline = time.monotonic() + HANG_S
+        while "network.listen will hold after a restart" not in llm.log.read_text("utf-8"):
+            assert time.monotonic() < deadline, llm.log.read_text("utf-8")
+            time.sleep(0.01)
 
 
 # --- a viewer ---

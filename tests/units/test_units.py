@@ -14,6 +14,8 @@ from daemons.config import Config, Llm, Network
 from ipc.endpoints import DAEMONS
 from tools.service.layout import NEAR, InstallError, Layout, files, interpreter, layout
 
+ROOT = Path(__file__).parent.parent.parent
+
 SCORES = {"stt": 9, "tts": 9, "memory": 6, "dialog": 6, "llm": 12}
 """The most that `systemd-analyze security` may find, in tenths."""
 
@@ -104,6 +106,16 @@ def test_a_user_s_door_needs_families_only_and_without_it_there_is_none(tmp_path
     for scope in ("system", "user"):
         stage(tmp_path / scope, scope)
         assert not list((tmp_path / scope).rglob("40-door.conf"))
+
+
+def test_the_satellite_s_unit_in_the_documentation_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "satellite.md").read_text("utf-8").split("```ini\n")[1].split("```")[0]
+    unit = tmp_path / "timmy-satellite.service"
+    unit.write_text(text.replace("%h/timmy/.venv/bin/python", sys.executable).replace("%h/timmy", "/"), "utf-8")
+    (tmp_path / "run").mkdir()
+    verified = analyze(os.environ | {"XDG_RUNTIME_DIR": str(tmp_path / "run")}, "--user", "verify", str(unit))
+    assert (verified.returncode, [line for line in verified.stderr.splitlines() if "timmy" in line]) == (0, [])
+    assert "-m daemons.satellite" in text
 
 
 def test_an_old_systemd_gets_no_newer_keys(tmp_path: Path) -> None:
