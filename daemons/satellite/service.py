@@ -152,7 +152,7 @@ class SatelliteService:
             self._feed.cancel("the satellite begins anew")
             self._feed = None
             if self._lost_ms:
-                log.warning("the link was too slow: %d ms of sound were not sent", self._lost_ms)
+                log.warning("the link was cut or too slow: %d ms of sound were not sent", self._lost_ms)
                 self._lost_ms = 0
 
     def hear(self, frame: Frame) -> None:
