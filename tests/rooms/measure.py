@@ -26,7 +26,7 @@ from tests.rooms.hosts import HOUSE, Process, Street, street
 
 ROOMS = 8
 SPEAK_S = 20
-CUTS_S = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+CUTS_S = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 3.5, 5.0, 2.5, 7.0)
 
 
 class Recorder:
