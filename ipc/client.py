@@ -216,7 +216,7 @@ class Client:
             pid=os.getpid(),
         )
         with suppress(PeerGone):  # _tick tries again
-            self._hello = self._open(hello, new_rid(), int(limits.PEER_SILENCE_S * 1000))
+            self._hello = self._open(hello, new_rid(), int(self._transport.silence_s * 1000))
             self._hello._result.add_done_callback(partial(self._greeted, self._hello))
 
     def _greeted(self, hello: Stream, result: asyncio.Future[Result]) -> None:
@@ -255,7 +255,7 @@ class Client:
         if not self._ready.is_set():
             if self._wired and self._hello is None:
                 self._greet()
-        elif self._ping is not None and silent_s > limits.PEER_SILENCE_S:
+        elif self._ping is not None and silent_s > self._transport.silence_s:
             for stream in list(self._streams.values()):
                 stream.abandon("no sign of life")
             self._lose(f"{self.daemon} does not answer any more")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from ipc import limits
 from ipc.access import Guest
 from ipc.transport import Frames, OnFrames, OnPeerFrames
 
@@ -70,6 +71,10 @@ class InprocClient:
 
     where = "in process"
     trouble = ""
+
+    @property
+    def silence_s(self) -> float:
+        return limits.PEER_SILENCE_S
 
     def __init__(self, hub: InprocHub) -> None:
         self._hub = hub

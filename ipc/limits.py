@@ -92,6 +92,10 @@ IDLE_PING_INTERVAL_S = 1.6
 PEER_SILENCE_S = 1.5
 """No message for this long although a ping is out: the peer hangs. Leaves 0.5 s of the 2 s for an apology."""
 
+FAR_SILENCE_S = 4.0
+"""The same over a network: two losses in a row hold up a link of 400 ms for 2.4 s. One that is cut ends ZMTP, after
+3 s."""
+
 CLIENT_SILENCE_S = 5.0
 """A server drops the requests of a client that has been silent this long: ten missed pings."""
 

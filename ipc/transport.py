@@ -56,6 +56,10 @@ class ClientTransport(Protocol):
     trouble: str
     """Why it cannot connect, as far as that is known; else empty."""
 
+    @property
+    def silence_s(self) -> float:
+        """No message for this long although a ping is out: the peer hangs."""
+
     def start(self, on_up: Callable[[], None], on_down: Callable[[], None], on_frames: OnFrames) -> None: ...
     def send(self, frames: Frames) -> bool: ...
     def close(self) -> None: ...
@@ -319,6 +323,10 @@ class ZmqClientTransport:
         self._socket.connect(self._endpoint)
         self._events = Reader(self._monitor, self._happened, frames_max=2)
         self._reader = Reader(self._socket, on_frames, limits.FRAMES_MAX)
+
+    @property
+    def silence_s(self) -> float:
+        return limits.PEER_SILENCE_S
 
     def _happened(self, frames: list[bytes]) -> None:
         event = parse_monitor_message(frames)["event"]

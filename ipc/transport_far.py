@@ -21,6 +21,10 @@ class HouseTransport(ZmqClientTransport):
         self._context = context or zmq.Context.instance()
         self._again: asyncio.TimerHandle | None = None
 
+    @property
+    def silence_s(self) -> float:
+        return limits.FAR_SILENCE_S
+
     def _failed(self, event: int) -> None:
         if event != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self.trouble = "whoever listens there has another key than house.key says, or speaks otherwise"

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Self
@@ -103,8 +103,11 @@ class Process:
         self._process.stdin.flush()
 
     def hears(self, **expected: object) -> dict[str, Any]:
-        """The next line that says so: `hears(played=7)`. What is told before it is passed over. A text is found within
-        what is told."""
+        """The next line that says so: `hears(played=7)`. A text is found within what is told."""
+        return self.hears_when(lambda line: all(_matches(line.get(key), value) for key, value in expected.items()))
+
+    def hears_when(self, wanted: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """The next such line. What is told before it is passed over."""
         deadline = time.monotonic() + PATIENCE_S
         passed: list[dict[str, Any]] = []
         while time.monotonic() < deadline:
@@ -113,10 +116,10 @@ class Process:
             except queue.Empty:
                 break
             assert line is not None, f"it ended; before that it told {passed}; see {self._log}"
-            if all(_matches(line.get(key), value) for key, value in expected.items()):
+            if wanted(line):
                 return line
             passed.append(line)
-        raise AssertionError(f"{expected} was not told, only {passed}")
+        raise AssertionError(f"what was waited for was not told, only {passed}")
 
     def told(self) -> list[dict[str, Any]]:
         """What it has told by now and nobody has asked for."""

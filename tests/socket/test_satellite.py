@@ -337,7 +337,7 @@ def test_the_command_speaks_and_listens_until_it_is_ended(house: FarHouse, tmp_p
 
     def sounded() -> bool:
         with suppress(wave.Error, EOFError), wave.open(str(answer)) as file:
-            return file.getframerate() == RATE and file.readframes(file.getnframes()) == VOICE * 3
+            return bool(file.getframerate() == RATE and file.readframes(file.getnframes()) == VOICE * 3)
         return False
 
     async def test() -> None:
