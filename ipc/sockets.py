@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ log = logging.getLogger(__name__)
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
+Frame = zmq.Frame
 
 _EVERY = {
     zmq.LINGER: 250,  # ms for last words at shutdown; the default waits for ever
@@ -45,7 +48,11 @@ _CLIENT = {
 _SERVER = {
     zmq.ROUTER_MANDATORY: 1,  # a send to a peer that left is an error, not silence
     zmq.ZAP_ENFORCE_DOMAIN: 1,  # no handler, no connection
-    **_BEATS,
+    zmq.SNDHWM: limits.UNREAD_MAX_MESSAGES,
+    # A queue that is never full: a peer that fills it, hangs up, and has a heartbeat among what waits, aborts libzmq
+    # otherwise. What waits is bounded by Intake. No _BEATS: those of the callers end a dead connection here, too, and
+    # a socket that is being closed, whose queue takes nothing any more, would still be in danger.
+    zmq.RCVHWM: 0,
 }
 _OBSERVED = {
     zmq.ZAP_ENFORCE_DOMAIN: 1,
@@ -73,7 +80,14 @@ def _new(context: Context, kind: int, options: dict[Any, int]) -> Socket:
 def router(context: Context, path: Path, fd: int | None = None) -> Socket:
     """A bound ROUTER that lets in whom the context's Gatekeeper lets in. `fd`: the listening socket, where somebody
     else has bound it to `path` and keeps it."""
+    _seed()
     return _bound(_new(context, zmq.ROUTER, _SERVER), path, fd)
+
+
+def _seed() -> None:
+    """libzmq counts the connections of a ROUTER from rand(), which it does not seed. A peer may give itself a name in
+    its handshake, and the number of a connection to come for a name aborts libzmq: nobody shall know it."""
+    ctypes.CDLL(None).srand(secrets.randbits(32))
 
 
 def publisher(context: Context, path: Path, fd: int | None = None) -> Socket:
@@ -114,6 +128,23 @@ def receive_bounded(socket: Socket, frames: list[bytes], frames_max: int) -> boo
         if not part.more:
             return True
     return False
+
+
+def receive(socket: Socket) -> Frame | None:
+    """The next frame of a message, or of the next message; None: there is none."""
+    try:
+        return socket.recv(_NOW, copy=False)
+    except zmq.Again:
+        return None
+
+
+def source(part: Frame) -> tuple[int, str]:
+    """The descriptor on which a frame came, which may be closed by now, and the peer's address as ZAP has it. (-1, "")
+    of a peer that did not complete a handshake, which none of ours lets in."""
+    try:
+        return int(part.get(zmq.SRCFD)), str(part.get("Peer-Address"))
+    except zmq.ZMQError:
+        return -1, ""
 
 
 def send_now(socket: Socket, frames: Sequence[bytes]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,13 +22,13 @@ from ipc import limits
 from ipc.activation import Passed
 from ipc.endpoints import Lock, claim_folder, members, nobody_listens, observer_path, socket_path
 from ipc.errors import EndpointError
+from ipc.intake import Intake, OnFlood, OnPeerFrames
 from ipc.security import Gatekeeper
 from ipc.sockets import Context, Reader, dealer, publisher, router, send_now, subscriber
 
 log = logging.getLogger(__name__)
 
 Frames = Sequence[bytes]
-OnPeerFrames = Callable[[bytes, list[bytes]], None]
 OnFrames = Callable[[list[bytes]], None]
 
 
@@ -36,9 +37,21 @@ class ServerTransport(Protocol):
     def observers(self) -> int:
         """How many subscriptions there are to what is published."""
 
-    def start(self, on_frames: OnPeerFrames) -> None: ...
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
+        """`on_flood` gets a peer that has more waiting than it may, and which quota that is."""
+
     def send(self, peer: bytes, frames: Frames) -> bool: ...
     def publish(self, topic: bytes, frames: Frames) -> None: ...
+    def who(self, peer: bytes) -> str:
+        """Whose connection it is, by the kernel's word: the same for all those of a process."""
+
+    def cut(self, peer: bytes, alone: bool) -> list[bytes]:
+        """Ends a peer's connection, and unless `alone` the others of its process: nothing of what they have sent comes
+        any more. Those that had not ended already."""
+
+    def forget(self, peer: bytes) -> None:
+        """A peer is not kept account of any more. If something comes from it all the same, it is a new one."""
+
     def close(self) -> None: ...
 
 
@@ -72,12 +85,9 @@ class ZmqServerTransport:
             self._release()
             raise EndpointError(f"sockets of {daemon} in {folder}: {error.strerror}; set TIMMY_RUNTIME") from None
 
-    def start(self, on_frames: OnPeerFrames) -> None:
-        def arrived(frames: list[bytes]) -> None:
-            on_frames(frames[0], frames[1:])
-
-        self._gate_reader = _guard(self._gate)
-        self._reader = Reader(self._router, arrived, limits.FRAMES_MAX + 1)
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
+        self._door = _Door(self._gate)
+        self._reader = Intake(self._router, on_frames, on_flood, self._door.admit)
         self._observation.start()
 
     @property
@@ -93,9 +103,18 @@ class ZmqServerTransport:
     def publish(self, topic: bytes, frames: Frames) -> None:
         self._observation.publish([topic, *frames])
 
+    def who(self, peer: bytes) -> str:
+        return self._reader.who(peer)
+
+    def cut(self, peer: bytes, alone: bool) -> list[bytes]:
+        return self._reader.cut(peer, alone)
+
+    def forget(self, peer: bytes) -> None:
+        self._reader.forget(peer)
+
     def close(self) -> None:
         self._observation.close()
-        for reader in (self._gate_reader, self._reader):
+        for reader in (self._door, self._reader):
             reader.close()
         for socket in (self._router, self._gate.socket):
             socket.close()
@@ -117,16 +136,27 @@ class ZmqServerTransport:
             self._lock.release()
 
 
-def _guard(gate: Gatekeeper) -> Reader:
-    """Has the loop answer what libzmq asks about new connections."""
+class _Door(Reader):
+    """Has the loop answer what libzmq asks about new connections. They wait while it is shut; libzmq gives each up
+    after HANDSHAKE_IVL."""
 
-    def judge(frames: list[bytes]) -> None:
-        if reply := gate.answer(frames):
-            gate.socket.send_multipart(reply)
-            reader.sent()
+    def __init__(self, gate: Gatekeeper) -> None:
+        self._gate = gate
+        self._shut = False
+        self._held: deque[list[bytes]] = deque(maxlen=limits.PEERS_MAX)
+        super().__init__(gate.socket, self._asked, frames_max=16)
 
-    reader = Reader(gate.socket, judge, frames_max=16)
-    return reader
+    def admit(self, yes: bool) -> None:
+        self._shut = not yes
+        while self._held and yes:
+            self._asked(self._held.popleft())
+
+    def _asked(self, frames: list[bytes]) -> None:
+        if self._shut:
+            self._held.append(frames)
+        elif reply := self._gate.answer(frames):
+            self._gate.socket.send_multipart(reply)
+            self.sent()
 
 
 class _Observation:
@@ -155,7 +185,7 @@ class _Observation:
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._readers = [_guard(self._gate), Reader(self._socket, self._heard, frames_max=1)]
+        self._readers = [_Door(self._gate), Reader(self._socket, self._heard, frames_max=1)]
 
     def publish(self, frames: Frames) -> None:
         if not self._socket.closed:
