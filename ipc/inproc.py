@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from ipc import limits
 from ipc.access import Guest
-from ipc.transport import Frames, OnFrames, OnPeerFrames
+from ipc.intake import OnFlood, OnPeerFrames
+from ipc.transport import Frames, OnFrames
 
 
 class InprocHub:
@@ -21,7 +22,7 @@ class InprocHub:
         self._joined = 0
         self._on_frames: OnPeerFrames | None = None
 
-    def start(self, on_frames: OnPeerFrames) -> None:
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
         self._on_frames = on_frames
         for client in self._clients.values():
             client.up()
@@ -60,6 +61,19 @@ class InprocHub:
     def publish(self, topic: bytes, frames: Frames) -> None:
         self.published.append((topic, list(frames)))
 
+    def who(self, peer: bytes) -> str:
+        return f"connection {int.from_bytes(peer, 'big')}"
+
+    def cut(self, peer: bytes, alone: bool) -> list[bytes]:
+        client = self._clients.pop(peer, None)
+        if client is None:
+            return []
+        client.reconnect()
+        return [peer]
+
+    def forget(self, peer: bytes) -> None:
+        """There is nothing to forget."""
+
     def close(self) -> None:
         self._on_frames = None
         for client in list(self._clients.values()):
@@ -83,6 +97,11 @@ class InprocClient:
     def start(self, on_up: Callable[[], None], on_down: Callable[[], None], on_frames: OnFrames) -> None:
         self._on_up, self._on_down, self._on_frames = on_up, on_down, on_frames
         self._started = True
+        self._peer = self._hub.join(self)
+
+    def reconnect(self) -> None:
+        """As a socket does whose connection was ended."""
+        self.down()
         self._peer = self._hub.join(self)
 
     def up(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ log = logging.getLogger(__name__)
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
+Frame = zmq.Frame
 
 
 class Keys(NamedTuple):
@@ -56,7 +59,11 @@ _CLIENT = {
 _SERVER = {
     zmq.ROUTER_MANDATORY: 1,  # a send to a peer that left is an error, not silence
     zmq.ZAP_ENFORCE_DOMAIN: 1,  # no handler, no connection
-    **_BEATS,
+    zmq.SNDHWM: limits.UNREAD_MAX_MESSAGES,
+    # A queue that is never full: a peer that fills it, hangs up, and has a heartbeat among what waits, aborts libzmq
+    # otherwise. What waits is bounded by Intake. No _BEATS: those of the callers end a dead connection here, too, and
+    # a socket that is being closed, whose queue takes nothing any more, would still be in danger.
+    zmq.RCVHWM: 0,
 }
 _OBSERVED = {
     zmq.ZAP_ENFORCE_DOMAIN: 1,
@@ -96,7 +103,14 @@ def _new(context: Context, kind: int, options: dict[Any, int]) -> Socket:
 def router(context: Context, path: Path, fd: int | None = None) -> Socket:
     """A bound ROUTER that lets in whom the context's Gatekeeper lets in. `fd`: the listening socket, where somebody
     else has bound it to `path` and keeps it."""
+    _seed()
     return _bound(_new(context, zmq.ROUTER, _SERVER), path, fd)
+
+
+def _seed() -> None:
+    """libzmq counts the connections of a ROUTER from rand(), which it does not seed. A peer may give itself a name in
+    its handshake, and the number of a connection to come for a name aborts libzmq: nobody shall know it."""
+    ctypes.CDLL(None).srand(secrets.randbits(32))
 
 
 def publisher(context: Context, path: Path, fd: int | None = None) -> Socket:
@@ -215,21 +229,34 @@ def _sealed(socket: Socket) -> int:
     return int(socket.getsockopt(zmq.MAXMSGSIZE)) + limits.FAR_EXTRA_BYTES
 
 
-def receive_bounded(
-    socket: Socket, frames: list[bytes], frames_max: int, first: Callable[[zmq.Frame], None] | None = None
-) -> bool:
+def receive_bounded(socket: Socket, frames: list[bytes], frames_max: int) -> bool:
     """Adds the next frames of a message to `frames`, which are at most `frames_max` + 1 in the end: a message of any
-    number costs no memory. False: it has more of them, and others want their turn. `first` is shown the first one.
-    Raises zmq.Again when there is nothing."""
+    number costs no memory. False: it has more of them, and others want their turn. Raises zmq.Again when there is
+    nothing."""
     for _ in range(_BATCH):
         part = socket.recv(_NOW, copy=False)
-        if first is not None and not frames:
-            first(part)
         if len(frames) <= frames_max:
             frames.append(part.bytes)
         if not part.more:
             return True
     return False
+
+
+def receive(socket: Socket) -> Frame | None:
+    """The next frame of a message, or of the next message; None: there is none."""
+    try:
+        return socket.recv(_NOW, copy=False)
+    except zmq.Again:
+        return None
+
+
+def source(part: Frame) -> tuple[int, str]:
+    """The descriptor on which a frame came, which may be closed by now, and the peer's address as ZAP has it. (-1, "")
+    of a peer that did not complete a handshake, which none of ours lets in."""
+    try:
+        return int(part.get(zmq.SRCFD)), str(part.get("Peer-Address"))
+    except zmq.ZMQError:
+        return -1, ""
 
 
 def send_now(socket: Socket, frames: Sequence[bytes]) -> bool:
@@ -250,16 +277,8 @@ class Reader:
     send, which `sent` does.
     """
 
-    def __init__(
-        self,
-        socket: Socket,
-        on_message: Callable[[list[bytes]], None],
-        frames_max: int,
-        first: Callable[[zmq.Frame], None] | None = None,
-    ) -> None:
-        """`first` is shown the first frame of each message, before `on_message` gets it whole."""
+    def __init__(self, socket: Socket, on_message: Callable[[list[bytes]], None], frames_max: int) -> None:
         self._socket = socket
-        self._first = first
         self._on_message = on_message
         self._frames_max = frames_max
         self._frames: list[bytes] = []
@@ -294,7 +313,7 @@ class Reader:
     def _take(self) -> bool:
         """Deals with one message, or a part of it; whether more waits."""
         try:
-            whole = receive_bounded(self._socket, self._frames, self._frames_max, self._first)
+            whole = receive_bounded(self._socket, self._frames, self._frames_max)
         except zmq.Again:
             return False
         if whole:

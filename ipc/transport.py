@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,14 +23,14 @@ from ipc.access import OBSERVERS, Guest, Role, may_connect
 from ipc.activation import Passed
 from ipc.endpoints import Lock, claim_folder, members, nobody_listens, observer_path, socket_path
 from ipc.errors import EndpointError
+from ipc.intake import Intake, OnFlood, OnPeerFrames
 from ipc.network import House, Network
-from ipc.security import Gatekeeper, user_of
+from ipc.security import Gatekeeper
 from ipc.sockets import Context, Door, Keys, Reader, dealer, publisher, router, send_now, subscriber
 
 log = logging.getLogger(__name__)
 
 Frames = Sequence[bytes]
-OnPeerFrames = Callable[[bytes, list[bytes]], None]
 OnFrames = Callable[[list[bytes]], None]
 
 
@@ -44,9 +45,21 @@ class ServerTransport(Protocol):
     def still_allowed(self, guest: Guest) -> bool:
         """Whether the key of a peer from a network is allowed now as it was when it sent something."""
 
-    def start(self, on_frames: OnPeerFrames) -> None: ...
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
+        """`on_flood` gets a peer that has more waiting than it may, and which quota that is."""
+
     def send(self, peer: bytes, frames: Frames) -> bool: ...
     def publish(self, topic: bytes, frames: Frames) -> None: ...
+    def who(self, peer: bytes) -> str:
+        """Whose connection it is, by the kernel's word: the same for all those of a process."""
+
+    def cut(self, peer: bytes, alone: bool) -> list[bytes]:
+        """Ends a peer's connection, and unless `alone` the others of its process: nothing of what they have sent comes
+        any more. Those that had not ended already."""
+
+    def forget(self, peer: bytes) -> None:
+        """A peer is not kept account of any more. If something comes from it all the same, it is a new one."""
+
     def close(self) -> None: ...
 
 
@@ -85,7 +98,7 @@ class ZmqServerTransport:
         )
         try:
             self._router = router(self._context, self._paths[0], passed and passed.requests)
-            self._door = Door(self._router, network.endpoint(daemon), network.secret) if network else None
+            self._far_door = Door(self._router, network.endpoint(daemon), network.secret) if network else None
             self._observation = _Observation(
                 daemon, self._paths[1], passed and passed.observers, members(folder), network
             )
@@ -96,21 +109,17 @@ class ZmqServerTransport:
                 raise
             raise EndpointError(f"sockets of {daemon} in {folder}: {error.strerror}; set TIMMY_RUNTIME") from None
 
-    def start(self, on_frames: OnPeerFrames) -> None:
-        def arrived(frames: list[bytes]) -> None:
-            on_frames(frames[0], frames[1:])
-
-        self._gate_reader = _guard(self._gate)
-        recognise = self._recognise if self._network else None
-        self._reader = Reader(self._router, arrived, limits.FRAMES_MAX + 1, recognise)
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
+        self._door = _Door(self._gate)
+        named = self._named if self._network else None
+        self._reader = Intake(self._router, on_frames, on_flood, self._door.admit, named)
         self._observation.start()
-        if self._door is not None:
-            self._door.start()
+        if self._far_door is not None:
+            self._far_door.start()
 
-    def _recognise(self, frame: zmq.Frame) -> None:
+    def _named(self, user: str) -> None:
         """By the key that came with the message itself: a peer chooses its routing id, and may choose another's."""
         assert self._network is not None
-        user = user_of(frame)
         self.guest = None if user.isdigit() else self._network.keyring.guest(user)
 
     @property
@@ -129,11 +138,20 @@ class ZmqServerTransport:
     def publish(self, topic: bytes, frames: Frames) -> None:
         self._observation.publish([topic, *frames])
 
+    def who(self, peer: bytes) -> str:
+        return self._reader.who(peer)
+
+    def cut(self, peer: bytes, alone: bool) -> list[bytes]:
+        return self._reader.cut(peer, alone)
+
+    def forget(self, peer: bytes) -> None:
+        self._reader.forget(peer)
+
     def close(self) -> None:
         self._observation.close()
-        if self._door is not None:
-            self._door.close()
-        for reader in (self._gate_reader, self._reader):
+        if self._far_door is not None:
+            self._far_door.close()
+        for reader in (self._door, self._reader):
             reader.close()
         for socket in (self._router, self._gate.socket):
             socket.close()
@@ -165,16 +183,27 @@ def _admits(network: Network | None, wanted: Callable[[Role], bool]) -> Callable
     return admits
 
 
-def _guard(gate: Gatekeeper) -> Reader:
-    """Has the loop answer what libzmq asks about new connections."""
+class _Door(Reader):
+    """Has the loop answer what libzmq asks about new connections. They wait while it is shut; libzmq gives each up
+    after HANDSHAKE_IVL."""
 
-    def judge(frames: list[bytes]) -> None:
-        if reply := gate.answer(frames):
-            gate.socket.send_multipart(reply)
-            reader.sent()
+    def __init__(self, gate: Gatekeeper) -> None:
+        self._gate = gate
+        self._shut = False
+        self._held: deque[list[bytes]] = deque(maxlen=limits.PEERS_MAX)
+        super().__init__(gate.socket, self._asked, frames_max=16)
 
-    reader = Reader(gate.socket, judge, frames_max=16)
-    return reader
+    def admit(self, yes: bool) -> None:
+        self._shut = not yes
+        while self._held and yes:
+            self._asked(self._held.popleft())
+
+    def _asked(self, frames: list[bytes]) -> None:
+        if self._shut:
+            self._held.append(frames)
+        elif reply := self._gate.answer(frames):
+            self._gate.socket.send_multipart(reply)
+            self.sent()
 
 
 class _Observation:
@@ -198,23 +227,23 @@ class _Observation:
         self._reopening: asyncio.TimerHandle | None = None
         self._context: Context = zmq.Context()
         self._gate = Gatekeeper(self._context, self._member, _admits(self._network, OBSERVERS.__contains__))
-        self._door: Door | None = None
+        self._far_door: Door | None = None
         try:
             # libzmq closes what it is given, and this may be opened again.
             fd = None if self._fd is None else os.dup(self._fd)
             self._socket = publisher(self._context, self._path, fd)
             if net := self._network:
-                self._door = Door(self._socket, net.endpoint(self._daemon, observer=True), net.secret)
+                self._far_door = Door(self._socket, net.endpoint(self._daemon, observer=True), net.secret)
         except (zmq.ZMQError, EndpointError):
             self._context.destroy(linger=0)
             raise
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._readers = [_guard(self._gate), Reader(self._socket, self._heard, frames_max=1)]
+        self._readers = [_Door(self._gate), Reader(self._socket, self._heard, frames_max=1)]
         self._checking: asyncio.TimerHandle | None = None
-        if self._door is not None:
-            self._door.start()
+        if self._far_door is not None:
+            self._far_door.start()
         if self._network is not None:
             self._look_at(self._network.keyring.keys(OBSERVERS))
 
@@ -265,8 +294,8 @@ class _Observation:
             return
         if self._checking is not None:
             self._checking.cancel()
-        if self._door is not None:
-            self._door.close()
+        if self._far_door is not None:
+            self._far_door.close()
         for reader in self._readers:
             reader.close()
         self._socket.close()
