@@ -4,6 +4,7 @@
 # make bench  the figures; make bench-settings, longer, what each technique brings and each setting costs
 # make fuzz   random inputs by the million; make chaos, kills, faults and hostile peers by the thousand;
 #             CAMPAIGN='--times 1' for as many as the tests try, CAMPAIGN='--count 5 --seed 7' for what one wants
+# make audit  known vulnerabilities of the dependencies, where there is a network
 # make models, make lock, make clean
 
 SHELL := /bin/bash
@@ -24,7 +25,7 @@ PYTESTS := -n auto --dist loadfile --no-loadscope-reorder
 ROUNDS ?= 2
 CAMPAIGN ?= --long
 
-.PHONY: run test check bench bench-settings fuzz chaos models lock clean
+.PHONY: run test check bench bench-settings fuzz chaos audit models lock clean
 
 run: models
 	@tools/system-packages run
@@ -60,6 +61,9 @@ fuzz: $(TESTABLE)
 chaos: $(TESTABLE) models
 	@tools/system-packages test
 	@$(BIN)/python -m tests.campaigns chaos $(CAMPAIGN)
+
+audit: $(TESTABLE)
+	@$(BIN)/python -m tests.support.audit
 
 # A virtual environment is made once and brought up to date when what it is made of changes.
 .venv/bin/python:

@@ -18,6 +18,8 @@ import msgspec
 from msgspec import Meta
 
 from ipc.errors import ConfigError
+from ipc.keys import KEY
+from ipc.network import PORTS
 
 Device = Literal["auto", "cpu", "cuda"]
 Endpointing = Literal["quick", "calm"]
@@ -33,6 +35,22 @@ HttpUrl = Annotated[
         description="an address like http://127.0.0.1:11434",
     ),
 ]
+ListenAddress = Annotated[
+    str,
+    Meta(
+        # None of zeros alone: that would be all addresses.
+        pattern=r"\A(?:|(?=.*[1-9a-fA-F])[0-9a-fA-F.:]{2,45})\Z",
+        description="one IP address of this machine, e.g. 192.168.1.10, or nothing; never all of them",
+    ),
+]
+HostName = Annotated[
+    str, Meta(pattern=r"\A[0-9a-zA-Z_.:-]{0,253}\Z", description="a host's name or IP address, without a port")
+]
+PublicKey = Annotated[
+    str,
+    Meta(pattern=rf"\A({KEY})?\Z", description="40 characters, as `timmy keys show` prints them on that machine"),
+]
+PortBase = Annotated[int, Meta(ge=1024, le=65_535 - PORTS, description=f"the first of {PORTS} ports, 1024 or higher")]
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,12 +111,31 @@ class Tts(_Table, frozen=True):
     pieces: bool = True
 
 
+class Network(_Table, frozen=True):
+    listen: ListenAddress = ""
+    port: PortBase = 7870
+
+
+class House(_Table, frozen=True):
+    address: HostName = ""
+    port: PortBase = 7870
+    key: PublicKey = ""
+
+
+class Satellite(_Table, frozen=True):
+    input: SoundDevice = "auto"
+    output: SoundDevice = "auto"
+
+
 class Config(_Table, frozen=True):
     stt: Stt = Stt()
     dialog: Dialog = Dialog()
     llm: Llm = Llm()
     memory: Memory = Memory()
     tts: Tts = Tts()
+    network: Network = Network()
+    house: House = House()
+    satellite: Satellite = Satellite()
 
 
 def _xdg(variable: str, fallback: str, environ: Mapping[str, str]) -> Path:
@@ -110,6 +147,11 @@ def config_path(environ: Mapping[str, str] = os.environ) -> Path:
     if named := environ.get("TIMMY_CONFIG"):
         return Path(named)
     return _xdg("XDG_CONFIG_HOME", ".config", environ) / "timmy" / "timmy.toml"
+
+
+def keys_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where this machine's key lies, and the list of those it allows: `keys` beside the file."""
+    return config_path(environ).parent / "keys"
 
 
 def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:

@@ -25,6 +25,7 @@ from ipc.errors import EXIT_CONFIG, EXIT_OK, CallError, Code, TimmyError
 from ipc.limits import TEXT_MAX_CHARS
 from ipc.marks import Marker, Marks, Told
 from ipc.messages import Body, Result, StatusReport
+from ipc.network import listening
 from ipc.server import Call, Handler, Server
 from ipc.text import printable
 from ipc.transport import ZmqServerTransport
@@ -102,8 +103,8 @@ class _OneLine(logging.Formatter):
         return "\n".join([message, *(f"{self._name}: | {printable(line)}" for line in traceback)])
 
 
-def main(name: str, make: Make) -> int:
-    """Runs one daemon until SIGTERM or SIGINT. Returns its exit status."""
+def begin_log(name: str) -> JournalHandler | None:
+    """Logs to stderr, line by line, or to the journal where stderr is that."""
     journal = JournalHandler(name) if stderr_is_journal() else None
     if journal is None:
         handler = logging.StreamHandler(sys.stderr)
@@ -111,6 +112,12 @@ def main(name: str, make: Make) -> int:
         logging.basicConfig(handlers=[handler], level=logging.INFO)
     else:
         logging.basicConfig(handlers=[journal], level=logging.INFO, format="%(message)s")
+    return journal
+
+
+def main(name: str, make: Make) -> int:
+    """Runs one daemon until SIGTERM or SIGINT. Returns its exit status."""
+    journal = begin_log(name)
     faulthandler.enable()  # a watchdog ends it by SIGABRT: where it hung
     try:
         logging.getLogger().setLevel(config.log_level())
@@ -143,7 +150,8 @@ class _Daemon:
         self._config = config.load()
         self._service = make(self._config, marks=marks)
         passed = passed_sockets(self._name, runtime_dir())
-        transport = ZmqServerTransport(self._name, runtime_dir(), passed)
+        network = listening(self._config.network.listen, self._config.network.port, config.keys_dir())
+        transport = ZmqServerTransport(self._name, runtime_dir(), passed, network)
         gated = {kind: self._gate(handler) for kind, handler in self._service.handlers().items()}
         self._server = Server(self._name, transport, gated, self._report, marks)
         self._server.start()
@@ -217,11 +225,12 @@ class _Daemon:
             log.error("the configuration stays as it was: %s", error, extra=about(REFUSED))
             return f"the configuration stays as it was: {error}"
         changed = config.changed_keys(self._name, self._config, fresh)
-        waiting = [f"{self._name}.{key}" for key in changed if key not in self._service.live]
+        door = [f"network.{key}" for key in config.changed_keys("network", self._config, fresh)]
+        waiting = [f"{self._name}.{key}" for key in changed if key not in self._service.live] + door
         self._service.adopt(fresh)
         # What waits is compared with what is in force the next time, too.
         self._config = config.with_keys_of(self._name, self._config, fresh, self._service.live)
-        said = f"configuration read again, {len(changed) - len(waiting)} keys changed"
+        said = f"configuration read again, {len(changed) + len(door) - len(waiting)} keys changed"
         if waiting:
             said += f"; {', '.join(waiting)} will hold after a restart"
         log.info("%s", said, extra=about(RELOADED))

@@ -74,6 +74,14 @@ class Channel:
         self._grant()
         return item
 
+    def widen(self, window: int) -> None:
+        """Lets the peer have `window` items under way from now on, if that is more than before: on a long way the usual
+        ones are not back in time. Raises what ended the request."""
+        self._raise_if_over()
+        if window > self._window:
+            self._put_or_fail(CreditGrant(n=window - self._window))
+            self._window = window
+
     def _grant(self) -> None:
         self._taken += 1
         if self._taken * 2 >= self._window and not self._complete and not self._exchange.closed:

@@ -29,8 +29,10 @@ from ipc.errors import (
 from ipc.ids import BOOT_ID, new_rid
 from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import FEATURES, Body, Cancel, Cancelled, CreditGrant, End, Error, Hello, Kind, Ping, Result, Welcome
+from ipc.network import House
 from ipc.session import Exchange, Session, Side, State
 from ipc.transport import ClientTransport, ZmqClientTransport
+from ipc.transport_far import HouseTransport
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class Stream(Channel):
 
 class Client:
     """A connection to `daemon` that heals itself: requests wait for it a moment, or fail with PeerGone.
-    `marks`: of what goes and comes."""
+    `house`: the daemon is on another machine. `marks`: of what goes and comes."""
 
     def __init__(
         self,
@@ -90,13 +92,15 @@ class Client:
         name: str,
         *,
         folder: Path | None = None,
+        house: House | None = None,
         transport: ClientTransport | None = None,
         marks: Marker = NO_MARKS,
     ) -> None:
         self.daemon = daemon
         self.peer: Welcome | None = None
         self._name = name
-        self._transport = transport or ZmqClientTransport(daemon, folder or daemons_dir())
+        self._transport = transport or _transport(daemon, folder, house)
+        self._refusal = ""
         self._marks = marks
         self._session = Session(Side.CLIENT)
         self._streams: dict[Exchange, Stream] = {}
@@ -151,9 +155,8 @@ class Client:
             ):  # wait_for of Python 3.11 swallows a cancel in the moment it is ready
                 await self._ready.wait()
         except TimeoutError:
-            raise PeerGone(
-                f"{self.daemon} does not answer at {self._transport.where}: is it running? (timmy up)"
-            ) from None
+            why = self._refusal or self._transport.trouble or "is it running? (timmy up)"
+            raise PeerGone(f"{self.daemon} does not answer at {self._transport.where}: {why}") from None
 
     async def request(self, body: Body, *, rid: bytes | None = None, ttl_ms: int = 5000) -> Result:
         """One question, one answer. `ttl_ms`: time given to all of it, the connection included."""
@@ -213,7 +216,7 @@ class Client:
             pid=os.getpid(),
         )
         with suppress(PeerGone):  # _tick tries again
-            self._hello = self._open(hello, new_rid(), int(limits.PEER_SILENCE_S * 1000))
+            self._hello = self._open(hello, new_rid(), int(self._transport.silence_s * 1000))
             self._hello._result.add_done_callback(partial(self._greeted, self._hello))
 
     def _greeted(self, hello: Stream, result: asyncio.Future[Result]) -> None:
@@ -221,8 +224,11 @@ class Client:
             return  # it belongs to a connection that is gone
         self._hello = None
         if error := result.exception():
-            log.warning("%s did not welcome us: %s", self.daemon, error)
+            if str(error) != self._refusal:  # it is asked again and again
+                log.warning("%s did not welcome us: %s", self.daemon, error)
+            self._refusal = str(error)
             return
+        self._refusal = ""
         welcome = result.result()
         if isinstance(welcome, Welcome):
             self.peer = welcome
@@ -249,7 +255,7 @@ class Client:
         if not self._ready.is_set():
             if self._wired and self._hello is None:
                 self._greet()
-        elif self._ping is not None and silent_s > limits.PEER_SILENCE_S:
+        elif self._ping is not None and silent_s > self._transport.silence_s:
             for stream in list(self._streams.values()):
                 stream.abandon("no sign of life")
             self._lose(f"{self.daemon} does not answer any more")
@@ -315,6 +321,10 @@ class Client:
 
     def _send(self, message: Message) -> bool:
         return self._transport.send(codec.encode(message))
+
+
+def _transport(daemon: str, folder: Path | None, house: House | None) -> ClientTransport:
+    return HouseTransport(daemon, house) if house else ZmqClientTransport(daemon, folder or daemons_dir())
 
 
 def _call_error(body: Error) -> CallError:

@@ -41,6 +41,7 @@ class Code(StrEnum):
     BUSY = "busy"
     NOT_READY = "not_ready"
     BAD_REQUEST = "bad_request"
+    NOT_ALLOWED = "not_allowed"
     ENGINE_FAILED = "engine_failed"
     MODEL_MISSING = "model_missing"
     MODEL_DAMAGED = "model_damaged"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ipc.transport import Frames, OnFrames, OnPeerFrames
+from ipc import limits
+from ipc.access import Guest
+from ipc.intake import OnFlood, OnPeerFrames
+from ipc.transport import Frames, OnFrames
 
 
 class InprocHub:
@@ -13,15 +16,19 @@ class InprocHub:
 
     def __init__(self) -> None:
         self.observers = 0
+        self.guest: Guest | None = None
         self.published: list[tuple[bytes, list[bytes]]] = []
         self._clients: dict[bytes, InprocClient] = {}
         self._joined = 0
         self._on_frames: OnPeerFrames | None = None
 
-    def start(self, on_frames: OnPeerFrames) -> None:
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
         self._on_frames = on_frames
         for client in self._clients.values():
             client.up()
+
+    def still_allowed(self, guest: Guest) -> bool:
+        return True
 
     def join(self, client: InprocClient) -> bytes:
         self._joined += 1
@@ -54,6 +61,19 @@ class InprocHub:
     def publish(self, topic: bytes, frames: Frames) -> None:
         self.published.append((topic, list(frames)))
 
+    def who(self, peer: bytes) -> str:
+        return f"connection {int.from_bytes(peer, 'big')}"
+
+    def cut(self, peer: bytes, alone: bool) -> list[bytes]:
+        client = self._clients.pop(peer, None)
+        if client is None:
+            return []
+        client.reconnect()
+        return [peer]
+
+    def forget(self, peer: bytes) -> None:
+        """There is nothing to forget."""
+
     def close(self) -> None:
         self._on_frames = None
         for client in list(self._clients.values()):
@@ -64,6 +84,11 @@ class InprocClient:
     """A client transport to an InprocHub of the same loop."""
 
     where = "in process"
+    trouble = ""
+
+    @property
+    def silence_s(self) -> float:
+        return limits.PEER_SILENCE_S
 
     def __init__(self, hub: InprocHub) -> None:
         self._hub = hub
@@ -72,6 +97,11 @@ class InprocClient:
     def start(self, on_up: Callable[[], None], on_down: Callable[[], None], on_frames: OnFrames) -> None:
         self._on_up, self._on_down, self._on_frames = on_up, on_down, on_frames
         self._started = True
+        self._peer = self._hub.join(self)
+
+    def reconnect(self) -> None:
+        """As a socket does whose connection was ended."""
+        self.down()
         self._peer = self._hub.join(self)
 
     def up(self) -> None:

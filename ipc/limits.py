@@ -62,6 +62,42 @@ OPEN_REQUESTS_PER_PEER = 64
 REMEMBERED_RIDS = 1024
 """Ended requests remembered per peer, so that what crosses a terminal on the wire is known to be late."""
 
+BACKLOG_MAX_MESSAGES = 16 * OPEN_REQUESTS_PER_PEER
+"""Messages of a peer that nobody has looked at yet: 16 for each request that it may have open. A microphone has 10,
+dialog fewer than 50. Beyond it, as beyond each quota of a peer, the peer is disconnected."""
+
+BACKLOG_MAX_MESSAGES_OF_ALL = 4 * BACKLOG_MAX_MESSAGES
+"""Of all peers together; beyond it the one that has the most waiting goes. 256 microphones have 2,560."""
+
+BACKLOG_MAX_BYTES = 16 * 1024 * 1024
+"""The same in bytes: 64 of the longest prompts are 4 MiB, the sound of 64 microphones is 1 MiB."""
+
+BACKLOG_MAX_BYTES_OF_ALL = 4 * BACKLOG_MAX_BYTES
+"""The same in bytes. 256 microphones have 4 MiB."""
+
+UNREAD_MAX_MESSAGES = 2000
+"""What a peer was sent and has not read: seven whole windows of CREDIT_EVENTS. dialog has two such streams open."""
+
+BYTES_IN_MAX_PER_S = 64 * 1024 * 1024
+"""A microphone sends 40 kB/s, and 4 MB/s when it is replayed at a hundred times its speed; 20,000 requests in a second,
+more than a daemon can answer, are 5 MB."""
+
+BYTES_OUT_MAX_PER_S = 64 * 1024 * 1024
+"""A loudspeaker gets 60 kB/s; who records a daemon that answers 20,000 requests in a second gets 16 MB/s, and once
+RECORD_BACKLOG_MAX_BYTES more."""
+
+CREDIT_MAX_PER_PEER = 16 * CREDIT_MAX
+"""Granted at once in all requests of a peer: 64 whole windows of CREDIT_EVENTS are a quarter of that."""
+
+BAD_MESSAGES_MAX = 100
+"""In BAD_MESSAGES_PERIOD_S. A caller of this release sends none, one of another release those that are not known."""
+
+BAD_MESSAGES_PERIOD_S = 10.0
+"""So a caller that asks in vain once a second may do so for ever."""
+
+COMPLAINT_INTERVAL_S = 1.0
+"""What a peer does wrong is in the log at first; then a line tells how often, and not more often than this."""
+
 PEERS_MAX = 256
 """Peers a daemon keeps an account of."""
 
@@ -92,6 +128,10 @@ IDLE_PING_INTERVAL_S = 1.6
 PEER_SILENCE_S = 1.5
 """No message for this long although a ping is out: the peer hangs. Leaves 0.5 s of the 2 s for an apology."""
 
+FAR_SILENCE_S = 4.0
+"""The same over a network: two losses in a row hold up a link of 400 ms for 2.4 s. One that is cut ends ZMTP, after
+3 s."""
+
 CLIENT_SILENCE_S = 5.0
 """A server drops the requests of a client that has been silent this long: ten missed pings."""
 
@@ -103,3 +143,25 @@ UNIX_PATH_MAX_BYTES = 107
 
 LEASE_MAX_MS = 30_000
 """The longest time a dead dialog can leave the microphone muted."""
+
+FAR_HANDSHAKE_MS = 5000
+"""A peer over a network has this long to prove its key: four round trips of a bad link. At a local socket it is 1 s."""
+
+CREDIT_FAR = 100
+"""Items of audio that may be under way over a network: 2 s, so that a link of 400 ms there and back can stall for a
+moment. What cannot be sent by then is lost, and not heard late."""
+
+FAR_EXTRA_BYTES = 512
+"""What encryption adds to a frame (33 bytes), and its longest handshake command to an observer's subscription."""
+
+FAR_CONNECTIONS_MAX = 128
+"""Connections from a network at one socket, those included that have proved no key yet: no house has as many rooms."""
+
+FAR_CONNECT_MS = 1000
+"""A connection over a network that takes longer is tried anew: after a cut link it is there within 3 s."""
+
+DOOR_RETRY_S = 2.0
+"""How often a daemon tries to listen at an address that this machine does not have yet."""
+
+OBSERVER_CHECK_S = 1.0
+"""How soon an observer whose key is revoked is cut off: it sends nothing that could be refused."""

@@ -101,6 +101,7 @@ class Welcome(Result, frozen=True):
     features: Annotated[list[Name], Meta(max_length=limits.FEATURES_MAX)]
     boot_id: Rid
     pid: Count
+    guest: Name = ""  # over a network: the name of the caller's key
 
 
 class Ping(Request, frozen=True):

@@ -14,6 +14,7 @@ from ipc.codec import Message
 from ipc.endpoints import daemons_dir
 from ipc.errors import RemoteProtocolError
 from ipc.messages import Kind
+from ipc.network import House
 from ipc.transport import ZmqObserverTransport
 
 QUEUE_MAX = 10_000
@@ -49,13 +50,13 @@ class Gaps:
 class Observer:
     """`async with Observer(daemons) as observer: async for seen in observer`. Daemons may come and go.
 
-    Raises EndpointError when the sockets' folder cannot be trusted.
+    `house`: those of another machine. Raises EndpointError when the sockets' folder cannot be trusted.
     """
 
-    def __init__(self, daemons: Sequence[str], folder: Path | None = None) -> None:
+    def __init__(self, daemons: Sequence[str], folder: Path | None = None, house: House | None = None) -> None:
         self._gaps = Gaps()
         self._dropped = 0
-        self._transport = ZmqObserverTransport(daemons, folder or daemons_dir())
+        self._transport = ZmqObserverTransport(daemons, folder or daemons_dir(), house)
         self._queue: asyncio.Queue[Observed] = asyncio.Queue(QUEUE_MAX)
 
     async def __aenter__(self) -> Self:

@@ -14,8 +14,11 @@ from functools import partial
 from typing import Any
 
 from ipc import codec, limits
+from ipc.access import Guest
+from ipc.accounts import Account
 from ipc.channel import Channel, Transmit
 from ipc.codec import Message
+from ipc.complaints import Complaints
 from ipc.deadlines import Deadlines
 from ipc.errors import CallCancelled, CallError, Code, LocalProtocolError, RemoteProtocolError, TimmyError
 from ipc.ids import BOOT_ID
@@ -42,15 +45,25 @@ from ipc.transport import ServerTransport
 
 log = logging.getLogger(__name__)
 
+_UNREAD = f"over {limits.UNREAD_MAX_MESSAGES:,} messages that it does not read"
+
 
 class Call(Channel):
     """One request as its handler sees it. `body` is the request, `received_ns` when it came."""
 
     def __init__(
-        self, session: Session, exchange: Exchange, transmit: Transmit, body: Any, marks: Marker = NO_MARKS
+        self,
+        session: Session,
+        exchange: Exchange,
+        transmit: Transmit,
+        body: Any,
+        marks: Marker = NO_MARKS,
+        guest: Guest | None = None,
     ) -> None:
         super().__init__(session, exchange, transmit, marks)
         self.body = body
+        self.guest = guest
+        """Who asks, if it came from a network; None: somebody on this machine."""
         self.before_cut: Callable[[], None] | None = None
         """Called when the request is ended before its handler has ended it, and before the caller is told: for what
         must be over by then. The handler's task is cancelled after it."""
@@ -79,8 +92,10 @@ Handler = Callable[[Call], Awaitable[Result] | Result]
 class _Peer:
     number: int
     """Of the connection, in the life of the daemon."""
+    guest: Guest | None = None
     name: str = ""
     session: Session = field(default_factory=lambda: Session(Side.SERVER))
+    account: Account = field(default_factory=Account)
     calls: dict[Exchange, Call] = field(default_factory=dict)
     tasks: dict[Exchange, asyncio.Task[None]] = field(default_factory=dict)
     greeted: bool = False
@@ -112,6 +127,7 @@ class Server:
         self._peers: dict[bytes, _Peer] = {}
         self._connections = itertools.count(1)
         self._recorders = Recorders(daemon)
+        self._refusals, self._cuts = Complaints(daemon), Complaints(daemon)
         self._running: set[asyncio.Task[None]] = set()
         self._published = 0
         self._stopping = False
@@ -119,7 +135,7 @@ class Server:
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines()
-        self._transport.start(self._arrived)
+        self._transport.start(self._arrived, self._cut)
         self._sweeper = self._loop.call_later(limits.CLIENT_SILENCE_S / 2, self._sweep)
 
     async def close(self) -> None:
@@ -135,6 +151,8 @@ class Server:
         # Those that ended earlier and still clean up are among them.
         await asyncio.gather(*self._running, return_exceptions=True)
         self._transport.close()
+        for complaints in (self._refusals, self._cuts):
+            complaints.close()
 
     def _going(self) -> Error:
         return Error(code=Code.PEER_GONE, detail=f"{self.daemon} is stopping")
@@ -147,13 +165,21 @@ class Server:
 
     def _arrived(self, route: bytes, frames: list[bytes]) -> None:
         now_ns = time.monotonic_ns()
+        guest = self._transport.guest
         peer = self._peers.get(route)
+        if peer is not None and peer.guest != guest:
+            self._expel(route)
+            peer = None
         if peer is None:
-            peer = self._peers[route] = _Peer(next(self._connections))
+            peer = self._peers[route] = _Peer(next(self._connections), guest)
             self._limit_peers(route)
         peer.last_seen_ns = now_ns
+        if over := peer.account.came(sum(map(len, frames)), now_ns):
+            self._cut(route, over)
+            return
         try:
             message = codec.decode(frames)
+            self._check_right(guest, message)
             self._observe(peer, message, frames, incoming=True)
             if not peer.greeted and not isinstance(message.body, Hello):
                 self._not_greeted(message)
@@ -161,11 +187,17 @@ class Server:
             exchange, superseded = peer.session.receive(message, now_ns)
         except RemoteProtocolError as error:
             self._refuse(route, peer, error)
+            if over := peer.account.broke(now_ns):
+                self._cut(route, over)
             return
         if superseded is not None:
             self._end(peer, superseded, Cancelled(reason="superseded"))
         if exchange is not None:
             self._dispatch(route, peer, exchange, message)
+
+    def _check_right(self, guest: Guest | None, message: Message) -> None:
+        if guest is not None and (reason := guest.refusal(self.daemon, message.body)):
+            raise RemoteProtocolError(reason, Code.NOT_ALLOWED, message.rid, message.epoch)
 
     @staticmethod
     def _not_greeted(message: Message) -> None:
@@ -185,6 +217,8 @@ class Server:
             call.complete()
         elif isinstance(message.body, CreditGrant):
             call.credited()
+            if over := peer.account.granted(peer.session.credit):
+                self._cut(route, over)
         else:
             self._end(peer, exchange, Cancelled(reason="cancelled by the caller"))
 
@@ -193,7 +227,7 @@ class Server:
             return self._send(route, peer, out)
 
         marks = NO_MARKS if message.body.UPKEEP else self._marks
-        call = Call(peer.session, exchange, transmit, message.body, marks)
+        call = Call(peer.session, exchange, transmit, message.body, marks, peer.guest)
         peer.calls[exchange] = call
         handler = self._handlers.get(type(message.body))
         if self._stopping:
@@ -265,7 +299,12 @@ class Server:
                 f"{body.name} speaks {body.proto_min} to {body.proto_max}",
             )
         return Welcome(
-            daemon=self.daemon, proto=limits.PROTOCOL_VERSION, features=FEATURES, boot_id=BOOT_ID, pid=os.getpid()
+            daemon=self.daemon,
+            proto=limits.PROTOCOL_VERSION,
+            features=FEATURES,
+            boot_id=BOOT_ID,
+            pid=os.getpid(),
+            guest=call.guest.name if call.guest else "",
         )
 
     # --- ends ---
@@ -287,7 +326,7 @@ class Server:
             task.cancel()
 
     def _refuse(self, route: bytes, peer: _Peer, error: RemoteProtocolError) -> None:
-        log.warning("%s: a peer broke the protocol: %s", self.daemon, error)
+        self._complain(self._refusals, route, f"broke the protocol: {error}")
         broken = [e for e in peer.calls if e.rid == error.rid and e.epoch == error.epoch]
         terminal = Error(code=error.code, detail=str(error)[: limits.TEXT_MAX_CHARS])
         if broken:
@@ -303,29 +342,61 @@ class Server:
         for route, peer in list(self._peers.items()):
             if peer.last_seen_ns < horizon:
                 self._drop(route)
+            elif peer.guest is not None and not self._transport.still_allowed(peer.guest):
+                self._expel(route)
+        for complaints in (self._refusals, self._cuts):
+            complaints.look(self._loop.time())
         self._sweeper = self._loop.call_later(limits.CLIENT_SILENCE_S / 2, self._sweep)
 
     def _limit_peers(self, newest: bytes) -> None:
         if len(self._peers) > limits.PEERS_MAX:
             others = {route: peer for route, peer in self._peers.items() if route != newest}
             idle = min(others, key=lambda route: (bool(others[route].calls), others[route].last_seen_ns))
-            log.warning("%s: over %d peers, dropped the most idle", self.daemon, limits.PEERS_MAX)
+            self._complain(
+                self._refusals, idle, f"was the most idle of over {limits.PEERS_MAX} peers, and is forgotten"
+            )
             self._drop(idle)
 
+    def _cut(self, route: bytes, quota: str, *, alone: bool = False) -> None:
+        """Disconnects a peer that is over a quota, if it has not left; with its whole process unless `alone`."""
+        if self._stopping:
+            return  # all connections end
+        peer, cut = self._peers.get(route), self._transport.cut(route, alone)
+        if cut:
+            others = f", with {len(cut) - 1} more connections of the same process" if len(cut) > 1 else ""
+            account = f" ({peer.account.summary}, {len(peer.calls)} requests open)" if peer is not None else ""
+            self._complain(self._cuts, route, f"is disconnected{others}: {quota}{account}")
+        for each in {route, *cut}:
+            self._drop(each)
+
+    def _complain(self, complaints: Complaints, route: bytes, what: str) -> None:
+        peer, who = self._peers.get(route), self._transport.who(route)
+        named = f"{peer.name!r} ({who})" if peer is not None and peer.name else who
+        complaints.add(who, f"{named} {what}", self._loop.time())
+
     def _drop(self, route: bytes) -> None:
+        self._transport.forget(route)
         if peer := self._peers.pop(route, None):
             for exchange in list(peer.calls):
                 self._end(peer, exchange, Cancelled(reason="the caller is gone"))
 
+    def _expel(self, route: bytes) -> None:
+        """Ends what a peer has open whose key is not allowed any more, or is another one now."""
+        if peer := self._peers.pop(route, None):
+            log.warning("%s: the key of %r is not allowed any more", self.daemon, peer.guest and peer.guest.name)
+            for exchange in list(peer.calls):
+                self._end(peer, exchange, Error(code=Code.NOT_ALLOWED, detail="the key is not allowed any more"))
+
     # --- out ---
 
     def _send(self, route: bytes, peer: _Peer, message: Message) -> bool:
-        """False: the peer left or does not read. It is dropped, never waited for."""
+        """False: the peer left, does not read, or wants too much. It is dropped, never waited for."""
         frames = codec.encode(message)
         self._observe(peer, message, frames, incoming=False)
-        if self._transport.send(route, frames):
+        over = peer.account.left(sum(map(len, frames)), time.monotonic_ns())
+        if not over and self._transport.send(route, frames):
             return True
-        self._loop.call_soon(self._drop, route)
+        self._loop.call_soon(partial(self._cut, route, over or _UNREAD, alone=not over))
         return False
 
     def _observe(self, peer: _Peer, message: Message, frames: Sequence[bytes], *, incoming: bool) -> None:

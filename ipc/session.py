@@ -105,6 +105,11 @@ class Session:
     def open(self) -> frozenset[Exchange]:
         return frozenset(self._open)
 
+    @property
+    def credit(self) -> int:
+        """What the peer has granted and was not used yet, in all open requests."""
+        return sum(exchange.send_credit for exchange in self._open)
+
     def new_request(self, body: Body, rid: bytes, ttl_ms: int) -> Message:
         """Client: what opens a request. Nothing has happened until `opened` is told that it went out."""
         if self.side is not Side.CLIENT or body.KIND is not Kind.REQUEST:

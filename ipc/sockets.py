@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import errno
 import logging
+import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from ipc import limits
-from ipc.security import DOMAIN
+from ipc.errors import EndpointError
+from ipc.security import DOMAIN, public_of
 
 log = logging.getLogger(__name__)
 
 Socket = zmq.Socket[bytes]
 Context = zmq.Context[Socket]
+Frame = zmq.Frame
+
+
+class Keys(NamedTuple):
+    """What a caller over a network needs: the public key of who it calls, and its own secret one."""
+
+    theirs: str
+    secret: str
+
 
 _EVERY = {
     zmq.LINGER: 250,  # ms for last words at shutdown; the default waits for ever
@@ -45,7 +59,11 @@ _CLIENT = {
 _SERVER = {
     zmq.ROUTER_MANDATORY: 1,  # a send to a peer that left is an error, not silence
     zmq.ZAP_ENFORCE_DOMAIN: 1,  # no handler, no connection
-    **_BEATS,
+    zmq.SNDHWM: limits.UNREAD_MAX_MESSAGES,
+    # A queue that is never full: a peer that fills it, hangs up, and has a heartbeat among what waits, aborts libzmq
+    # otherwise. What waits is bounded by Intake. No _BEATS: those of the callers end a dead connection here, too, and
+    # a socket that is being closed, whose queue takes nothing any more, would still be in danger.
+    zmq.RCVHWM: 0,
 }
 _OBSERVED = {
     zmq.ZAP_ENFORCE_DOMAIN: 1,
@@ -53,6 +71,18 @@ _OBSERVED = {
     zmq.MAXMSGSIZE: limits.SUBSCRIPTION_MAX_BYTES,  # every byte of a topic costs fifty
     zmq.SNDHWM: limits.OBSERVATION_BACKLOG_MAX,
     zmq.RCVHWM: 16,  # libzmq takes in all that waits at once, and with more would not come to an end
+}
+_FAR = {
+    zmq.HANDSHAKE_IVL: limits.FAR_HANDSHAKE_MS,
+    zmq.TCP_KEEPALIVE: 1,  # who went without a word would be sent to for hours where no heartbeats are
+    zmq.TCP_KEEPALIVE_IDLE: 5,
+    zmq.TCP_KEEPALIVE_INTVL: 2,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+    zmq.IPV6: 1,
+}
+_FAR_CLIENT = {
+    **_FAR,
+    zmq.CONNECT_TIMEOUT: limits.FAR_CONNECT_MS,  # the kernel's own pauses grow to many seconds while a link is cut
 }
 _BATCH = 64
 """Messages read before other callbacks of the loop get their turn; of one message, frames that count as a message."""
@@ -73,7 +103,14 @@ def _new(context: Context, kind: int, options: dict[Any, int]) -> Socket:
 def router(context: Context, path: Path, fd: int | None = None) -> Socket:
     """A bound ROUTER that lets in whom the context's Gatekeeper lets in. `fd`: the listening socket, where somebody
     else has bound it to `path` and keeps it."""
+    _seed()
     return _bound(_new(context, zmq.ROUTER, _SERVER), path, fd)
+
+
+def _seed() -> None:
+    """libzmq counts the connections of a ROUTER from rand(), which it does not seed. A peer may give itself a name in
+    its handshake, and the number of a connection to come for a name aborts libzmq: nobody shall know it."""
+    ctypes.CDLL(None).srand(secrets.randbits(32))
 
 
 def publisher(context: Context, path: Path, fd: int | None = None) -> Socket:
@@ -89,18 +126,107 @@ def _bound(socket: Socket, path: Path, fd: int | None) -> Socket:
     return socket
 
 
-def subscriber(context: Context, path: Path) -> Socket:
+class Door:
+    """A second endpoint of a bound socket, on a network: who comes in there has to prove a key. While this machine does
+    not have the address it is tried again. When more connections are open than there can be guests it is shut for a
+    moment, and with it they are: without descriptors libzmq would end the process."""
+
+    def __init__(self, socket: Socket, endpoint: str, secret: str) -> None:
+        """Raises EndpointError when the endpoint cannot be had: somebody else listens there."""
+        self._socket, self._endpoint = socket, endpoint
+        self._again: asyncio.TimerHandle | None = None
+        self._open: set[int] = set()
+        """Descriptors of the connections that came in here."""
+        # They hold for what is bound from now on, and no more for what was.
+        socket.setsockopt(zmq.USE_FD, -1)
+        for option, value in {**_FAR, zmq.CURVE_SERVER: 1, zmq.MAXMSGSIZE: _sealed(socket)}.items():
+            socket.setsockopt(option, value)
+        socket.setsockopt_string(zmq.CURVE_SECRETKEY, secret)
+        self._bound = self._bind()
+
+    def start(self) -> None:
+        """On the running loop."""
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self._events = Reader(self._monitor, self._happened, frames_max=2)
+        if not self._bound:
+            log.warning("%s: this machine has no such address (yet); it is tried again", self._endpoint)
+            self._wait()
+
+    def close(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+        self._events.close()
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+
+    def _happened(self, frames: list[bytes]) -> None:
+        event = parse_monitor_message(frames)
+        if not event["endpoint"].startswith(b"tcp:"):
+            return
+        if event["event"] == zmq.EVENT_DISCONNECTED:
+            self._open.discard(event["value"])
+        elif self._bound:
+            self._open.add(event["value"])
+            if len(self._open) > limits.FAR_CONNECTIONS_MAX:
+                log.warning("%s: over %d connections, shut for a moment", self._endpoint, limits.FAR_CONNECTIONS_MAX)
+                self._socket.unbind(self._endpoint)
+                self._bound = False
+                self._open.clear()
+                self._wait()
+
+    def _wait(self) -> None:
+        self._again = asyncio.get_running_loop().call_later(limits.DOOR_RETRY_S, self._try)
+
+    def _try(self) -> None:
+        try:
+            self._bound = self._bind()
+        except EndpointError as error:
+            log.error("%s", error)
+        if self._bound:
+            log.info("listening at %s", self._endpoint)
+        else:
+            self._wait()
+
+    def _bind(self) -> bool:
+        try:
+            self._socket.bind(self._endpoint)
+        except zmq.ZMQError as error:
+            if error.errno in (errno.EADDRNOTAVAIL, errno.ENODEV):
+                return False
+            raise EndpointError(f"{self._endpoint}: {error.strerror}; see network.listen and network.port") from None
+        return True
+
+
+def subscriber(context: Context, endpoint: str, keys: Keys | None = None) -> Socket:
     """A SUB that gets all that a daemon publishes. What it does not read in time the daemon drops. See _BEATS why it
     has none."""
     socket = _new(context, zmq.SUB, {**_AGAIN, zmq.LINGER: 0})
+    _prove(socket, keys)
     socket.setsockopt(zmq.SUBSCRIBE, b"")
-    socket.connect(f"ipc://{path}")
+    socket.connect(endpoint)
     return socket
 
 
-def dealer(context: Context) -> Socket:
-    """A DEALER, not yet connected: its monitor has to be there first."""
-    return _new(context, zmq.DEALER, _CLIENT)
+def dealer(context: Context, keys: Keys | None = None) -> Socket:
+    """A DEALER, not yet connected: its monitor has to be there first. `keys`: it is to connect over a network."""
+    socket = _new(context, zmq.DEALER, _CLIENT)
+    _prove(socket, keys)
+    return socket
+
+
+def _prove(socket: Socket, keys: Keys | None) -> None:
+    if keys is None:
+        return
+    for option, value in {**_FAR_CLIENT, zmq.MAXMSGSIZE: _sealed(socket)}.items():
+        socket.setsockopt(option, value)
+    socket.setsockopt_string(zmq.CURVE_SERVERKEY, keys.theirs)
+    socket.setsockopt_string(zmq.CURVE_PUBLICKEY, public_of(keys.secret))
+    socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
+
+
+def _sealed(socket: Socket) -> int:
+    """The longest frame of a socket once it is encrypted."""
+    return int(socket.getsockopt(zmq.MAXMSGSIZE)) + limits.FAR_EXTRA_BYTES
 
 
 def receive_bounded(socket: Socket, frames: list[bytes], frames_max: int) -> bool:
@@ -114,6 +240,23 @@ def receive_bounded(socket: Socket, frames: list[bytes], frames_max: int) -> boo
         if not part.more:
             return True
     return False
+
+
+def receive(socket: Socket) -> Frame | None:
+    """The next frame of a message, or of the next message; None: there is none."""
+    try:
+        return socket.recv(_NOW, copy=False)
+    except zmq.Again:
+        return None
+
+
+def source(part: Frame) -> tuple[int, str]:
+    """The descriptor on which a frame came, which may be closed by now, and the peer's address as ZAP has it. (-1, "")
+    of a peer that did not complete a handshake, which none of ours lets in."""
+    try:
+        return int(part.get(zmq.SRCFD)), str(part.get("Peer-Address"))
+    except zmq.ZMQError:
+        return -1, ""
 
 
 def send_now(socket: Socket, frames: Sequence[bytes]) -> bool:

@@ -1,4 +1,4 @@
-"""How frames travel: over ZeroMQ ipc sockets, or inside one process (inproc.py) for tests.
+"""How frames travel: over ZeroMQ sockets on this machine or a network, or inside one process (inproc.py) for tests.
 
 A server transport speaks to many peers, named by bytes; a client transport to one. Sends never block and
 never raise: False means that the peer is not there or does not read.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,16 +19,18 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ipc import limits
+from ipc.access import OBSERVERS, Guest, Role, may_connect
 from ipc.activation import Passed
 from ipc.endpoints import Lock, claim_folder, members, nobody_listens, observer_path, socket_path
 from ipc.errors import EndpointError
+from ipc.intake import Intake, OnFlood, OnPeerFrames
+from ipc.network import House, Network
 from ipc.security import Gatekeeper
-from ipc.sockets import Context, Reader, dealer, publisher, router, send_now, subscriber
+from ipc.sockets import Context, Door, Keys, Reader, dealer, publisher, router, send_now, subscriber
 
 log = logging.getLogger(__name__)
 
 Frames = Sequence[bytes]
-OnPeerFrames = Callable[[bytes, list[bytes]], None]
 OnFrames = Callable[[list[bytes]], None]
 
 
@@ -36,15 +39,39 @@ class ServerTransport(Protocol):
     def observers(self) -> int:
         """How many subscriptions there are to what is published."""
 
-    def start(self, on_frames: OnPeerFrames) -> None: ...
+    guest: Guest | None
+    """Who sent what is being handed over, if it came from a network; None: somebody on this machine."""
+
+    def still_allowed(self, guest: Guest) -> bool:
+        """Whether the key of a peer from a network is allowed now as it was when it sent something."""
+
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
+        """`on_flood` gets a peer that has more waiting than it may, and which quota that is."""
+
     def send(self, peer: bytes, frames: Frames) -> bool: ...
     def publish(self, topic: bytes, frames: Frames) -> None: ...
+    def who(self, peer: bytes) -> str:
+        """Whose connection it is, by the kernel's word: the same for all those of a process."""
+
+    def cut(self, peer: bytes, alone: bool) -> list[bytes]:
+        """Ends a peer's connection, and unless `alone` the others of its process: nothing of what they have sent comes
+        any more. Those that had not ended already."""
+
+    def forget(self, peer: bytes) -> None:
+        """A peer is not kept account of any more. If something comes from it all the same, it is a new one."""
+
     def close(self) -> None: ...
 
 
 class ClientTransport(Protocol):
     where: str
-    """For messages to people: the socket's path."""
+    """For messages to people: the socket's path, or its address."""
+    trouble: str
+    """Why it cannot connect, as far as that is known; else empty."""
+
+    @property
+    def silence_s(self) -> float:
+        """No message for this long although a ping is out: the peer hangs."""
 
     def start(self, on_up: Callable[[], None], on_down: Callable[[], None], on_frames: OnFrames) -> None: ...
     def send(self, frames: Frames) -> bool: ...
@@ -53,36 +80,54 @@ class ClientTransport(Protocol):
 
 class ZmqServerTransport:
     """ROUTER and XPUB of one daemon, in a folder that is checked. Sockets that were `passed` belong to who passed
-    them: they stay when this closes. Otherwise it binds its own, under a lock."""
+    them: they stay when this closes. Otherwise it binds its own, under a lock. With a `network` both are there, too,
+    for those whose keys are allowed."""
 
-    def __init__(self, daemon: str, folder: Path, passed: Passed | None = None) -> None:
-        """Raises EndpointError: path too long, folder not ours, daemon running already."""
+    def __init__(self, daemon: str, folder: Path, passed: Passed | None = None, network: Network | None = None) -> None:
+        """Raises EndpointError: path too long, folder not ours, daemon running already, address in use."""
+        self.guest: Guest | None = None
+        self._network = network
         self._paths = (socket_path(daemon, folder), observer_path(daemon, folder))
         claim_folder(folder)
         self._lock = None if passed else Lock(folder / f"{daemon}.lock")
         if self._lock is not None:
             self._steal_nothing()
         self._context: Context = zmq.Context()
-        self._gate = Gatekeeper(self._context, members(folder))
+        self._gate = Gatekeeper(
+            self._context, members(folder), _admits(network, lambda role: may_connect(role, daemon))
+        )
         try:
             self._router = router(self._context, self._paths[0], passed and passed.requests)
-            self._observation = _Observation(self._paths[1], passed and passed.observers, members(folder))
-        except zmq.ZMQError as error:
+            self._far_door = Door(self._router, network.endpoint(daemon), network.secret) if network else None
+            self._observation = _Observation(
+                daemon, self._paths[1], passed and passed.observers, members(folder), network
+            )
+        except (zmq.ZMQError, EndpointError) as error:
             self._context.destroy(linger=0)
             self._release()
+            if isinstance(error, EndpointError):
+                raise
             raise EndpointError(f"sockets of {daemon} in {folder}: {error.strerror}; set TIMMY_RUNTIME") from None
 
-    def start(self, on_frames: OnPeerFrames) -> None:
-        def arrived(frames: list[bytes]) -> None:
-            on_frames(frames[0], frames[1:])
-
-        self._gate_reader = _guard(self._gate)
-        self._reader = Reader(self._router, arrived, limits.FRAMES_MAX + 1)
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
+        self._door = _Door(self._gate)
+        named = self._named if self._network else None
+        self._reader = Intake(self._router, on_frames, on_flood, self._door.admit, named)
         self._observation.start()
+        if self._far_door is not None:
+            self._far_door.start()
+
+    def _named(self, user: str) -> None:
+        """By the key that came with the message itself: a peer chooses its routing id, and may choose another's."""
+        assert self._network is not None
+        self.guest = None if user.isdigit() else self._network.keyring.guest(user)
 
     @property
     def observers(self) -> int:
         return self._observation.subscriptions
+
+    def still_allowed(self, guest: Guest) -> bool:
+        return self._network is not None and self._network.keyring.guest(guest.key) == guest
 
     def send(self, peer: bytes, frames: Frames) -> bool:
         left = send_now(self._router, [peer, *frames])
@@ -93,9 +138,20 @@ class ZmqServerTransport:
     def publish(self, topic: bytes, frames: Frames) -> None:
         self._observation.publish([topic, *frames])
 
+    def who(self, peer: bytes) -> str:
+        return self._reader.who(peer)
+
+    def cut(self, peer: bytes, alone: bool) -> list[bytes]:
+        return self._reader.cut(peer, alone)
+
+    def forget(self, peer: bytes) -> None:
+        self._reader.forget(peer)
+
     def close(self) -> None:
         self._observation.close()
-        for reader in (self._gate_reader, self._reader):
+        if self._far_door is not None:
+            self._far_door.close()
+        for reader in (self._door, self._reader):
             reader.close()
         for socket in (self._router, self._gate.socket):
             socket.close()
@@ -117,25 +173,51 @@ class ZmqServerTransport:
             self._lock.release()
 
 
-def _guard(gate: Gatekeeper) -> Reader:
-    """Has the loop answer what libzmq asks about new connections."""
+def _admits(network: Network | None, wanted: Callable[[Role], bool]) -> Callable[[str], bool]:
+    """Which keys come in at a socket that is for the `wanted` roles."""
 
-    def judge(frames: list[bytes]) -> None:
-        if reply := gate.answer(frames):
-            gate.socket.send_multipart(reply)
-            reader.sent()
+    def admits(key: str) -> bool:
+        role = network.keyring.guest(key).role if network else None
+        return role is not None and wanted(role)
 
-    reader = Reader(gate.socket, judge, frames_max=16)
-    return reader
+    return admits
+
+
+class _Door(Reader):
+    """Has the loop answer what libzmq asks about new connections. They wait while it is shut; libzmq gives each up
+    after HANDSHAKE_IVL."""
+
+    def __init__(self, gate: Gatekeeper) -> None:
+        self._gate = gate
+        self._shut = False
+        self._held: deque[list[bytes]] = deque(maxlen=limits.PEERS_MAX)
+        super().__init__(gate.socket, self._asked, frames_max=16)
+
+    def admit(self, yes: bool) -> None:
+        self._shut = not yes
+        while self._held and yes:
+            self._asked(self._held.popleft())
+
+    def _asked(self, frames: list[bytes]) -> None:
+        if self._shut:
+            self._held.append(frames)
+        elif reply := self._gate.answer(frames):
+            self._gate.socket.send_multipart(reply)
+            self.sent()
 
 
 class _Observation:
     """The XPUB of one daemon. It has a context of its own, so that it can be closed and opened anew: nothing else makes
-    libzmq forget what an observer without measure has subscribed to. Those with measure connect again by themselves."""
+    libzmq forget what an observer without measure has subscribed to, nor cuts off one whose key is revoked. Those with
+    measure, and allowed, connect again by themselves."""
 
-    def __init__(self, path: Path, fd: int | None, member: Callable[[int], bool]) -> None:
-        """`fd`: the listening socket that somebody else has bound; it stays open. Raises zmq.ZMQError."""
-        self._path, self._fd, self._member = path, fd, member
+    def __init__(
+        self, daemon: str, path: Path, fd: int | None, member: Callable[[int], bool], network: Network | None
+    ) -> None:
+        """`fd`: the listening socket that somebody else has bound; it stays open. Raises zmq.ZMQError,
+        EndpointError."""
+        self._daemon, self._path, self._fd, self._member = daemon, path, fd, member
+        self._network = network
         self._open()
 
     def _open(self) -> None:
@@ -144,18 +226,36 @@ class _Observation:
         self._second = 0.0
         self._reopening: asyncio.TimerHandle | None = None
         self._context: Context = zmq.Context()
-        self._gate = Gatekeeper(self._context, self._member)
+        self._gate = Gatekeeper(self._context, self._member, _admits(self._network, OBSERVERS.__contains__))
+        self._far_door: Door | None = None
         try:
             # libzmq closes what it is given, and this may be opened again.
             fd = None if self._fd is None else os.dup(self._fd)
             self._socket = publisher(self._context, self._path, fd)
-        except zmq.ZMQError:
+            if net := self._network:
+                self._far_door = Door(self._socket, net.endpoint(self._daemon, observer=True), net.secret)
+        except (zmq.ZMQError, EndpointError):
             self._context.destroy(linger=0)
             raise
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._readers = [_guard(self._gate), Reader(self._socket, self._heard, frames_max=1)]
+        self._readers = [_Door(self._gate), Reader(self._socket, self._heard, frames_max=1)]
+        self._checking: asyncio.TimerHandle | None = None
+        if self._far_door is not None:
+            self._far_door.start()
+        if self._network is not None:
+            self._look_at(self._network.keyring.keys(OBSERVERS))
+
+    def _look_at(self, viewers: frozenset[str]) -> None:
+        """Once a second, whether a viewer is none any more: he sends nothing that could be refused."""
+        assert self._network is not None
+        now = self._network.keyring.keys(OBSERVERS)
+        if viewers <= now:
+            self._checking = self._loop.call_later(limits.OBSERVER_CHECK_S, self._look_at, now)
+        else:
+            log.warning("the key of a viewer was revoked: all observers are cut off, the others come back")
+            self._close_for_a_moment()
 
     def publish(self, frames: Frames) -> None:
         if not self._socket.closed:
@@ -172,13 +272,16 @@ class _Observation:
         self._heard_in_second += 1
         if max(self.subscriptions, self._heard_in_second) > limits.SUBSCRIPTIONS_MAX:
             log.warning("observers sent over %d subscriptions: all are cut off", limits.SUBSCRIPTIONS_MAX)
-            self.close()
-            self._reopening = self._loop.call_later(limits.REOPEN_S, self._reopen)
+            self._close_for_a_moment()
+
+    def _close_for_a_moment(self) -> None:
+        self.close()
+        self._reopening = self._loop.call_later(limits.REOPEN_S, self._reopen)
 
     def _reopen(self) -> None:
         try:
             self._open()
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, EndpointError) as error:
             log.error("nobody can observe any more: %s", error)
             return
         self.start()
@@ -189,6 +292,10 @@ class _Observation:
             self._reopening.cancel()
         if self._socket.closed:
             return
+        if self._checking is not None:
+            self._checking.cancel()
+        if self._far_door is not None:
+            self._far_door.close()
         for reader in self._readers:
             reader.close()
         self._socket.close()
@@ -199,18 +306,22 @@ class _Observation:
 class ZmqObserverTransport:
     """A SUB for each of some daemons, which may come and go."""
 
-    def __init__(self, daemons: Sequence[str], folder: Path) -> None:
-        """Raises EndpointError: path too long, folder not ours."""
-        self._paths = {daemon: observer_path(daemon, folder) for daemon in daemons}
-        claim_folder(folder)
+    def __init__(self, daemons: Sequence[str], folder: Path, house: House | None = None) -> None:
+        """With a `house` those of another machine. Raises EndpointError: path too long, folder not ours."""
+        self._keys = Keys(house.key, house.secret) if house else None
+        if house is not None:
+            self._endpoints = {daemon: house.endpoint(daemon, observer=True) for daemon in daemons}
+        else:
+            self._endpoints = {daemon: f"ipc://{observer_path(daemon, folder)}" for daemon in daemons}
+            claim_folder(folder)
 
     def start(self, on_frames: Callable[[str, list[bytes]], None]) -> None:
         """`on_frames` gets a daemon's name and what it published."""
         self._context: Context = zmq.Context()
-        self._sockets = [subscriber(self._context, path) for path in self._paths.values()]
+        self._sockets = [subscriber(self._context, endpoint, self._keys) for endpoint in self._endpoints.values()]
         self._readers = [
             Reader(socket, partial(on_frames, daemon), frames_max=3)
-            for daemon, socket in zip(self._paths, self._sockets, strict=True)
+            for daemon, socket in zip(self._endpoints, self._sockets, strict=True)
         ]
 
     def close(self) -> None:
@@ -224,27 +335,41 @@ class ZmqObserverTransport:
 class ZmqClientTransport:
     """A DEALER and its monitor, which tells at once when the peer comes or goes."""
 
+    trouble = ""
+
     def __init__(self, daemon: str, folder: Path, context: Context | None = None) -> None:
         """Raises EndpointError: path too long, folder not ours."""
         self.where = str(socket_path(daemon, folder))
         claim_folder(folder)
+        self._endpoint = f"ipc://{self.where}"
+        self._keys: Keys | None = None
         self._context = context or zmq.Context.instance()
 
     def start(self, on_up: Callable[[], None], on_down: Callable[[], None], on_frames: OnFrames) -> None:
         self._on_up, self._on_down = on_up, on_down
-        self._socket = dealer(self._context)
-        events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-        self._monitor = self._socket.get_monitor_socket(events)
-        self._socket.connect(f"ipc://{self.where}")
+        self._socket = dealer(self._context, self._keys)
+        self._monitor = self._socket.get_monitor_socket(_OUTCOMES)
+        self._socket.connect(self._endpoint)
         self._events = Reader(self._monitor, self._happened, frames_max=2)
         self._reader = Reader(self._socket, on_frames, limits.FRAMES_MAX)
+
+    @property
+    def silence_s(self) -> float:
+        return limits.PEER_SILENCE_S
 
     def _happened(self, frames: list[bytes]) -> None:
         event = parse_monitor_message(frames)["event"]
         if event == zmq.EVENT_DISCONNECTED:
             self._on_down()
-        else:
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            self.trouble = ""
             self._on_up()
+        else:
+            self._failed(event)
+
+    def _failed(self, event: int) -> None:
+        """A connection did not come about. On this machine the next one follows by itself, and the reason is in the
+        daemon's log."""
 
     def send(self, frames: Frames) -> bool:
         left = send_now(self._socket, frames)
@@ -258,3 +383,12 @@ class ZmqClientTransport:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close()
+
+
+_OUTCOMES = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+)

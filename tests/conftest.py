@@ -20,7 +20,7 @@ settings.load_profile("timmy")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_REAL_TIME = ("browser", "campaigns", "chaos", "perf", "socket", "units")
+_REAL_TIME = ("browser", "campaigns", "chaos", "perf", "rooms", "socket", "units")
 """Folders of tests in which real processes keep real times, on a machine that may give them no core for a second."""
 
 

@@ -15,7 +15,9 @@ from ipc.client import Client, Stream
 from ipc.endpoints import DAEMONS
 from ipc.ids import new_rid
 from ipc.messages import REGISTRY, Body, End, Kind, Ping, Rid, Status
+from ipc.network import House
 from ipc.text import printable_json
+from tools.far import house_option
 from tools.plain import as_plain
 
 HELLO = "hello"
@@ -69,7 +71,8 @@ def _rid(context: click.Context, option: click.Parameter, value: str | None) -> 
 @click.argument("message", nargs=-1, callback=_messages)
 @click.option("--ttl", "ttl_ms", default=30_000, show_default=True, type=click.IntRange(1), help="Time for it, in ms.")
 @click.option("--rid", callback=_rid, help="The id of the request; a new one if not given.")
-def probe(daemon: str, message: list[Body], ttl_ms: int, rid: bytes) -> None:
+@house_option
+def probe(daemon: str, message: list[Body], ttl_ms: int, rid: bytes, house: House | None) -> None:
     """Ask one daemon one thing, see all that comes back.
 
     What comes back is printed as JSON, one object a line. MESSAGE is ping (answered by the work loop, so it proves more
@@ -82,12 +85,12 @@ def probe(daemon: str, message: list[Body], ttl_ms: int, rid: bytes) -> None:
     timmy probe memory '{"type": "recall", "text": "the key", "limit": 3}'
     timmy probe tts '{"type": "speak", "conversation": "home"}' '{"type": "clause", "text": "Hello."}'
     """
-    asyncio.run(_probe(daemon, message, ttl_ms, rid))
+    asyncio.run(_probe(Client(daemon, "probe", house=house), message, ttl_ms, rid))
 
 
-async def _probe(daemon: str, bodies: Sequence[Body], ttl_ms: int, rid: bytes) -> None:
+async def _probe(client: Client, bodies: Sequence[Body], ttl_ms: int, rid: bytes) -> None:
     began_ns = time.monotonic_ns()
-    async with Client(daemon, "probe") as client:
+    async with client:
         await client.wait_connected(ttl_ms / 1000)
         if not bodies:
             assert client.peer is not None

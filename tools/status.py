@@ -12,6 +12,8 @@ from ipc.client import Client
 from ipc.endpoints import DAEMONS, daemons_dir, socket_path
 from ipc.errors import EXIT_UNAVAILABLE, CallError
 from ipc.messages import Status
+from ipc.network import House
+from tools.far import house_option
 from tools.service.state import Unit, manager, units
 from tools.show import human_bytes, json_option, print_json, print_table
 
@@ -20,8 +22,9 @@ ANSWER_MS = 2000
 
 @click.command()
 @json_option
+@house_option
 @click.pass_context
-def status(ctx: click.Context, as_json: bool) -> None:
+def status(ctx: click.Context, as_json: bool, house: House | None) -> None:
     """Show what each daemon is doing.
 
     Exit status 69 when one of them is down. Where systemd runs them, it also tells how it sees them.
@@ -29,9 +32,10 @@ def status(ctx: click.Context, as_json: bool) -> None:
     \b
     timmy status
     timmy status --json
+    timmy status --house
     """
-    reports = asyncio.run(ask_all())
-    seen = units(manager())
+    reports = asyncio.run(ask_all(house))
+    seen = {} if house else units(manager())
     for daemon, unit in seen.items():
         reports[daemon]["unit"] = unit.plain()
     if as_json:
@@ -51,17 +55,17 @@ def status(ctx: click.Context, as_json: bool) -> None:
         ctx.exit(EXIT_UNAVAILABLE)
 
 
-async def ask_all() -> dict[str, dict[str, Any]]:
-    """By daemon: state, detail, pid, uptime_s, engine, model, device, rss_bytes, requests_open, last_error."""
-    return dict(zip(DAEMONS, await asyncio.gather(*map(_ask, DAEMONS)), strict=True))
+async def ask_all(house: House | None = None) -> dict[str, dict[str, Any]]:
+    """Of this machine's daemons, or those of a house. By daemon: state, detail, pid, uptime_s, engine, model, device,
+    rss_bytes, requests_open, last_error."""
+    return dict(zip(DAEMONS, await asyncio.gather(*(_ask(daemon, house) for daemon in DAEMONS)), strict=True))
 
 
-async def _ask(daemon: str) -> dict[str, Any]:
+async def _ask(daemon: str, house: House | None) -> dict[str, Any]:
     try:
-        path = socket_path(daemon, daemons_dir())
-        if not path.exists():
+        if house is None and not (path := socket_path(daemon, daemons_dir())).exists():
             return _down(f"not running: no socket {path}")
-        async with Client(daemon, "status") as client:
+        async with Client(daemon, "status", house=house) as client:
             report = await client.request(Status(), ttl_ms=ANSWER_MS)
     except CallError as error:
         return _down(str(error))

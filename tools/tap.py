@@ -11,8 +11,10 @@ import click
 
 from ipc.endpoints import DAEMONS
 from ipc.messages import REGISTRY, Kind
+from ipc.network import House
 from ipc.observer import FROM_CLIENT, Observed, Observer
 from ipc.text import printable_json
+from tools.far import house_option
 from tools.plain import as_plain, in_a_line
 
 USUAL = frozenset({"ping", "pong", "credit_grant", "passed"})
@@ -40,9 +42,16 @@ def _digits(context: click.Context, option: click.Parameter, value: str | None) 
 @click.option("--rid", callback=_digits, help="Only requests whose id begins or ends so.")
 @click.option("--decode", is_flag=True, help="Print every field, as JSON.")
 @click.option("--out", type=click.File("w", encoding="utf-8"), help="Write JSON lines to this file, too.")
+@house_option
 @click.option("--seconds", type=click.FloatRange(0), help="Stop after so long; else Ctrl-C does.")
 def tap(
-    daemons: tuple[str, ...], types: frozenset[str], rid: str, decode: bool, out: TextIO | None, seconds: float | None
+    daemons: tuple[str, ...],
+    types: frozenset[str],
+    rid: str,
+    decode: bool,
+    out: TextIO | None,
+    house: House | None,
+    seconds: float | None,
 ) -> None:
     """Watch what passes at the sockets.
 
@@ -62,7 +71,7 @@ def tap(
             click.echo(as_json(seen), file=out)
         click.echo(as_json(seen) if decode else as_line(seen))
 
-    observer = Observer(daemons or DAEMONS)
+    observer = Observer(daemons or DAEMONS, house=house)
     try:
         asyncio.run(_watch(observer, _wanted(types, rid), take, seconds))
     except KeyboardInterrupt:

@@ -44,7 +44,8 @@ class Patience:
 def surroundings() -> tuple[object, ...]:
     """What differs when hardware or a sound server of this user has come or gone. Takes some 50 µs."""
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
-    servers = (runtime / "pulse/native", runtime / "pipewire-0", Path("/run/pulse/native"))
+    named = Path(os.environ.get("PULSE_SERVER", "").removeprefix("unix:"))  # on WSL2 it is elsewhere
+    servers = (runtime / "pulse/native", runtime / "pipewire-0", Path("/run/pulse/native"), named)
     devices = sorted(os.listdir(_HARDWARE)) if _HARDWARE.is_dir() else []  # noqa: PTH208 - names are all it takes
     return (*devices, *map(_identity, servers))
 

@@ -13,14 +13,15 @@ import msgspec
 from daemons.config import Config
 from daemons.engines.base import AudioIn, EngineError, EngineInfo, Frame, Transcriber, VoiceDetector
 from daemons.engines.framing import Framer
+from daemons.microphones import InputKeeper, input_of
 from daemons.stt.core import Segmenter
 from daemons.stt.ear import Ear
 from daemons.stt.endpointing import ConfirmAfter, confirm_after
-from daemons.stt.input import InputKeeper
 from daemons.stt.worker import TranscriptWorker
 from ipc.audio import STT_RATE, read_wav, silence
 from ipc.errors import CallError, Code
 from ipc.ids import new_rid
+from ipc.limits import CREDIT_FAR
 from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import (
     HOME,
@@ -71,11 +72,12 @@ class SttService:
         self._config = config.stt
         self._make_transcriber = transcriber or self._whisper
         self._make_detector = detector or self._webrtc
-        self._make_input = microphone or self._configured_input()
+        self._make_input = microphone or input_of(self._config.input)
         self.info = EngineInfo("faster-whisper", self._config.model, "")
         self._marks = marks
         self._worker = TranscriptWorker()
         self._ears: dict[str, Ear] = {}
+        self._feeds: dict[str, Call] = {}
         self._listeners: set[asyncio.Queue[Down]] = set()
         self._input: InputKeeper | None = None
 
@@ -129,18 +131,6 @@ class SttService:
 
         return WebRtcDetector(self._config.vad_aggressiveness)
 
-    def _configured_input(self) -> Callable[[], AudioIn] | None:
-        name = self._config.input
-        if name == "none":
-            return None
-        if name.lower().endswith(".wav"):
-            from daemons.engines.wav_in import WavInput
-
-            return lambda: WavInput(Path(name).expanduser())
-        from daemons.engines.microphone import Microphone
-
-        return lambda: Microphone(name)
-
     def _ear(self, conversation: str) -> Ear:
         settings = self._config
         core = Segmenter(conversation, new_rid, self._judge(), settings.candidate_silence_ms, settings.drafts)
@@ -193,8 +183,13 @@ class SttService:
     async def _feed(self, call: Call) -> Result:
         conversation = call.body.conversation
         if conversation in self._ears:
-            raise CallError(Code.BUSY, f"conversation {conversation!r} has a microphone already")
+            older = self._feeds.get(conversation)
+            if call.guest is None or older is None or older.guest is None:
+                raise CallError(Code.BUSY, f"conversation {conversation!r} has a microphone already")
+            # The same key: its link was cut, and this side has not noticed yet that the older connection is dead.
+            older.fail(CallError(Code.BUSY, "a newer connection is the microphone now"))
         ear = self._ears[conversation] = self._ear(conversation)
+        self._feeds[conversation] = call
         frames = 0
 
         def hear(frame: Frame) -> None:
@@ -203,12 +198,15 @@ class SttService:
             ear.hear(frame)
 
         try:
+            if call.guest is not None:
+                call.widen(CREDIT_FAR)
             await _receive(call, Framer(STT_RATE, hear), ear)
             ear.close()
             await ear.finished()
         finally:
             ear.close()
-            del self._ears[conversation]
+            if self._ears.get(conversation) is ear:
+                del self._ears[conversation], self._feeds[conversation]
         return Fed(frames=frames, dropped_ms=ear.dropped_ms)
 
     def _mute(self, call: Call) -> Result:

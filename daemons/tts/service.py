@@ -14,9 +14,9 @@ from daemons.engines.base import AudioOut, EngineError, EngineInfo, Synthesizer
 from daemons.engines.pcm import Trimmer
 from daemons.engines.piper import PiperSynthesizer
 from daemons.engines.plugged import RETRY_FIRST_S
+from daemons.speakers import HomeSpeaker, Port, open_output
 from daemons.tts import effects as do
 from daemons.tts.core import SpeakingCore
-from daemons.tts.outputs import HomeSpeaker, Port, open_output
 from daemons.tts.wire import WireSpeaker
 from ipc.errors import CallCancelled, CallError, Code
 from ipc.marks import NO_MARKS, Marker, Stage

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from daemons.engines.base import EngineError
 from daemons.engines.paced_out import AHEAD_NS, PacedOut
-from daemons.tts.outputs import Listener, Port
+from daemons.speakers import Listener, Port
 from ipc.errors import Code, TimmyError
 from ipc.messages import Sound
 from ipc.server import Call

@@ -73,6 +73,16 @@ def keeps_subscriptions() -> None:
     limits.SUBSCRIPTIONS_MAX = 10**9
 
 
+def queues_what_comes() -> None:
+    """Lets a caller's queue be full."""
+    sockets._SERVER[zmq.RCVHWM] = 2000
+
+
+def bears_all() -> None:
+    """Has no quota for what waits."""
+    limits.BACKLOG_MAX_BYTES = limits.BACKLOG_MAX_BYTES_OF_ALL = 10**12
+
+
 def ends_twice() -> None:
     """Answers a request that it has ended once more when its caller breaks a rule."""
     refuse = Server._refuse
@@ -151,6 +161,8 @@ FAULTS: Mapping[str, Callable[[], None]] = {
         lets_in,
         waits,
         keeps_subscriptions,
+        queues_what_comes,
+        bears_all,
         ends_twice,
         queues_without_limit,
         overlooks,

@@ -44,7 +44,7 @@ class _Observer:
         self._seen = self._work = 0
         self._rid = b""
         self._context: sockets.Context = zmq.Context()
-        self._socket = sockets.subscriber(self._context, observer_path(daemon, folder))
+        self._socket = sockets.subscriber(self._context, f"ipc://{observer_path(daemon, folder)}")
 
     def obey(self, read: int = 0, rid: str = "") -> dict[str, Any] | None:
         """`read`: until it has seen so many headers that are work, or nothing waits; nothing is answered. `rid`: until

@@ -86,7 +86,7 @@ def test_each_daemon_serves_what_is_written(daemon: str) -> None:
 def test_what_the_prose_names_exists() -> None:
     known = {*vars(limits), *Stage.__members__, *State.__members__}
     known |= {"TIMMY_RUNTIME", "XDG_RUNTIME_DIR", "CLOCK_MONOTONIC", "SO_PEERCRED", "ZMQ_ZAP_ENFORCE_DOMAIN"}
-    known |= {"ZMQ_HEARTBEAT_IVL", "ZMQ_RCVHWM"}
+    known |= {"ZMQ_HEARTBEAT_IVL", "ZMQ_RCVHWM", "ZMQ_CURVE_SERVERKEY"}
     assert set(re.findall(r"`([A-Z][A-Z_]+)`", TEXT)) <= known
     assert f"version {limits.PROTOCOL_VERSION}\n" in TEXT
     assert f"Features now: {', '.join(f'`{name}`' for name in FEATURES)}." in TEXT

@@ -232,7 +232,7 @@ class RawServer:
         self._transport = wire.server_transport()
 
     async def __aenter__(self) -> RawServer:
-        self._transport.start(self._arrived)
+        self._transport.start(self._arrived, lambda peer, quota: None)
         return self
 
     async def __aexit__(self, *_: object) -> None:

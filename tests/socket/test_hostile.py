@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import random
 import socket
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import zmq
 
 from ipc import limits
+from ipc.client import Client
 from ipc.endpoints import socket_path
+from ipc.errors import CallError
 from ipc.ids import new_rid
 from ipc.messages import Ping, Pong
+from tests.campaigns.zmtp import Gone, Peer, command, frame
 from tests.socket.process import peak_bytes, resident_bytes, serving
 from tests.socket.rig import DAEMON, HANG_S, RawClient, Wire, run, until
 
@@ -108,8 +113,12 @@ def test_three_hundred_hostile_connections_at_once(sockets: Wire) -> None:
 # --- messages without measure ------------------------------------------------------------------------------
 
 
-async def _send_parts(raw: RawClient, count: int, part: bytes) -> None:
-    """One multipart message, and the answer to a ping after it."""
+def _came_back(raw: RawClient, times: int) -> bool:
+    return raw.ups > times
+
+
+async def _pour_parts(raw: RawClient, count: int, part: bytes) -> None:
+    """One multipart message."""
     sender = raw._transport._socket  # type: ignore[attr-defined]
 
     def send() -> None:
@@ -118,6 +127,11 @@ async def _send_parts(raw: RawClient, count: int, part: bytes) -> None:
         sender.send(part)
 
     await asyncio.to_thread(send)
+
+
+async def _send_parts(raw: RawClient, count: int, part: bytes) -> None:
+    """The same, and the answer to a ping after it."""
+    await _pour_parts(raw, count, part)
     rid = new_rid()
     raw.say(rid, Ping())
     (answer,) = await raw.answers(rid)
@@ -136,7 +150,8 @@ def test_a_message_of_ten_thousand_parts_is_one_bad_message(sockets: Wire, caplo
 
 
 def test_messages_of_a_hundred_megabytes_leave_nothing_behind(sockets: Wire) -> None:
-    """libzmq collects a whole message before it hands it on, so one is in memory for a moment; never two."""
+    """libzmq collects a whole message before it hands it on, so one is in memory for a moment; never two. Each costs
+    its sender the connection."""
 
     async def test() -> None:
         assert sockets.folder is not None
@@ -144,8 +159,9 @@ def test_messages_of_a_hundred_megabytes_leave_nothing_behind(sockets: Wire) -> 
             async with RawClient(sockets) as raw:
                 await raw.hello()
                 before = resident_bytes(process.pid)
-                for _ in range(4):
-                    await _send_parts(raw, 2000, bytes(50_000))
+                for times in range(4):
+                    await _pour_parts(raw, 2000, bytes(50_000))
+                    await until(partial(_came_back, raw, times + 1))
                 assert peak_bytes(process.pid) - before < 200e6
 
     run(test())
@@ -160,5 +176,52 @@ def test_a_frame_over_the_limit_costs_its_sender_the_connection(sockets: Wire) -
             assert isinstance(await client.request(Ping()), Pong)
             assert client.connected
             assert server.requests_open == 0
+
+    run(test())
+
+
+# --- what libzmq does not bear -----------------------------------------------------------------------------
+
+
+def test_heartbeats_by_hand_behind_a_full_queue_end_nobody_but_their_sender(sockets: Wire) -> None:
+    """libzmq 4.3.5 aborts its process when it finds one behind a queue that was full, of a peer that has left."""
+    heap = (frame(b"x") * 2 + command(b"PING", b"\0\0x")) * 3000
+
+    async def test() -> None:
+        assert sockets.folder is not None
+        with serving(sockets.folder) as process:
+            async with sockets.client() as client:
+                for _ in range(5):
+                    await asyncio.to_thread(_pour_and_leave, _path(sockets), heap)
+                    await _is_served(client)
+            assert process.poll() is None
+
+    run(test())
+
+
+async def _is_served(client: Client) -> None:
+    """In the end: it belongs to the process that is cut off."""
+    while True:
+        with suppress(CallError):
+            assert isinstance(await client.request(Ping()), Pong)
+            return
+
+
+def _pour_and_leave(path: Path, heap: bytes) -> None:
+    with Peer(path) as peer, suppress(Gone):
+        peer.pour(heap)
+
+
+def test_nobody_can_know_the_name_of_the_next_connection(sockets: Wire) -> None:
+    """libzmq 4.3.5 aborts its process when a peer has given itself the name of a connection to come."""
+
+    async def test() -> None:
+        ctypes.CDLL(None).srand(1)  # as libzmq leaves it
+        routes = []
+        for _ in range(2):
+            async with sockets.pair({}) as (server, _):
+                routes += [int.from_bytes(route[1:], "big") for route in server._peers]
+        assert len(routes) == 2
+        assert abs(routes[0] - 1_804_289_383) > 1000 < abs(routes[0] - routes[1])
 
     run(test())

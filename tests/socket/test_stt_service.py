@@ -12,11 +12,10 @@ from typing import TypeVar
 
 import pytest
 
-from daemons import config
+from daemons import config, microphones
 from daemons.engines.base import EngineError, Frame, Transcript
 from daemons.engines.fakes_stt import FakeDetector, FakeMicrophone, FakeTranscriber
 from daemons.engines.plugged import Patience
-from daemons.stt import input as stt_input
 from daemons.stt import service as stt_service
 from daemons.stt.service import SttService
 from ipc.audio import FRAME_BYTES, FRAME_NS, paced, read_wav, silence
@@ -367,7 +366,7 @@ def test_the_microphone_speaks_in_the_home_conversation(tmp_path: Path) -> None:
 def test_without_a_microphone_the_daemon_is_ready_and_says_why_it_is_deaf(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stt_input, "Patience", lambda: Patience(0.05))
+    monkeypatch.setattr(microphones, "Patience", lambda: Patience(0.05))
     microphone = FakeMicrophone(EngineError(Code.DEVICE_MISSING, "no microphone: plug one in"))
 
     async def task() -> None:
@@ -381,7 +380,7 @@ def test_without_a_microphone_the_daemon_is_ready_and_says_why_it_is_deaf(
 
 
 def test_a_microphone_that_goes_away_is_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stt_input, "Patience", lambda: Patience(0.05))
+    monkeypatch.setattr(microphones, "Patience", lambda: Patience(0.05))
     microphone = FakeMicrophone()
 
     async def task() -> None:

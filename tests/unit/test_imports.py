@@ -14,10 +14,11 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = sorted(path for folder in ("ipc", "daemons", "tools") for path in (ROOT / folder).rglob("*.py"))
 DAEMONS = ("stt", "dialog", "llm", "memory", "tts")
+FOLDERS = (*DAEMONS, "satellite")
 HEAVY = {"av", "ctranslate2", "faster_whisper", "gguf", "onnxruntime", "piper", "sounddevice", "tokenizers"}
 HEAVY |= {"webrtcvad", "xllamacpp"}
 LIBRARIES = HEAVY | {"apsw", "httpx", "huggingface_hub", "numpy", "ollama", "rich", "sqlite_vec", "zmq"}
-USES_ZMQ = {"ipc/sockets.py", "ipc/security.py", "ipc/transport.py", "tools/bench/peers.py"}
+USES_ZMQ = {"ipc/sockets.py", "ipc/security.py", "ipc/transport.py", "ipc/transport_far.py", "tools/bench/peers.py"}
 NOT_IN_A_CORE = LIBRARIES | {
     "asyncio",
     "concurrent",
@@ -69,7 +70,7 @@ def test_imports_go_one_way(path: Path) -> None:
             assert not _under(name, "daemons", "tools")
         elif folder == "daemons":
             assert not _under(name, "tools")
-            others = [f"daemons.{other}" for other in DAEMONS if other != rest[0]]
+            others = [f"daemons.{other}" for other in FOLDERS if other != rest[0]]
             assert not _under(name, *others), f"a daemon does not import another: {name}"
         elif _under(name, "daemons"):
             public = ["daemons.config", "daemons.catalogue"]
@@ -93,7 +94,7 @@ def test_heavy_packages_are_imported_late_and_by_engines_only(path: Path) -> Non
     assert not at_once
 
 
-@pytest.mark.parametrize("daemon", DAEMONS)
+@pytest.mark.parametrize("daemon", FOLDERS)
 def test_a_core_is_pure(daemon: str) -> None:
     core = ROOT / "daemons" / daemon / "core.py"
     impure = [name for name in _imports(core) if name.partition(".")[0] in NOT_IN_A_CORE]

@@ -27,6 +27,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def hardware(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(plugged, "_HARDWARE", tmp_path / "snd")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("PULSE_SERVER", f"unix:{tmp_path}/wslg/PulseServer")
     return tmp_path
 
 
@@ -47,7 +48,7 @@ def test_each_wait_is_twice_as_long_up_to_a_limit(slept: list[float], hardware: 
     assert waits(9) == longer
 
 
-@pytest.mark.parametrize("what", ["snd/pcmC0D0p", "pulse/native", "pipewire-0"])
+@pytest.mark.parametrize("what", ["snd/pcmC0D0p", "pulse/native", "pipewire-0", "wslg/PulseServer"])
 def test_what_is_plugged_in_ends_the_wait(what: str, hardware: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[float] = []
 

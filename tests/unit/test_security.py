@@ -1,4 +1,4 @@
-"""Who may connect, by the kernel's word."""
+"""Who may connect, by the kernel's word, or by a key."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import zmq
+from zmq.utils import z85
 
 from ipc.security import DOMAIN, Gatekeeper, allowed_uids, peer_uid
 
@@ -64,3 +65,50 @@ def test_strangers_are_refused_and_logged(gate: Gatekeeper, address: bytes, capl
 
 def test_half_a_question_gets_no_answer(gate: Gatekeeper) -> None:
     assert gate.answer(_asked(b"localhost:0:0:1")[:7]) == []
+
+
+# --- keys, over a network ---
+
+KEY = bytes(range(32))
+NAMED = z85.encode(KEY).decode()
+
+
+def _with_key(mechanism: bytes, *credentials: bytes, address: bytes = b"192.0.2.7") -> list[bytes]:
+    return [b"route", b"", b"1.0", b"42", DOMAIN, address, b"", mechanism, *credentials]
+
+
+@pytest.fixture
+def door() -> Iterator[Gatekeeper]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    keeper = Gatekeeper(context, admits=lambda key: key == NAMED)
+    yield keeper
+    keeper.socket.close()
+    context.term()
+
+
+def test_an_allowed_key_is_welcome_and_named(door: Gatekeeper) -> None:
+    assert door.answer(_with_key(b"CURVE", KEY))[4:7] == [b"200", b"OK", NAMED.encode()]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        _with_key(b"CURVE", bytes(32)),
+        _with_key(b"CURVE", KEY[:31]),
+        _with_key(b"CURVE", KEY + b"\0"),
+        _with_key(b"CURVE"),
+        _with_key(b"CURVE", KEY, KEY),
+        _with_key(b"NULL"),
+        _with_key(b"NULL", KEY),
+        _with_key(b"PLAIN", b"root", b""),
+        _with_key(b"GSSAPI", KEY),
+        _with_key(b"PLAIN", b"root", b"", address=b"localhost:0:0:1"),
+        _with_key(b"", KEY, address=b"localhost:0:0:1"),
+    ],
+)
+def test_anything_else_is_refused(door: Gatekeeper, frames: list[bytes]) -> None:
+    assert door.answer(frames)[4:7] == [b"400", b"not allowed", b""]
+
+
+def test_without_a_network_no_key_is_welcome(gate: Gatekeeper) -> None:
+    assert gate.answer(_with_key(b"CURVE", KEY))[4] == b"400"

@@ -264,7 +264,25 @@ def test_a_user_has_daemons_of_his_own_that_outlive_the_session(services: Servic
     assert {report["unit"]["state"] for report in reports.values()} == {"active (running)"}
     sockets = Path(f"/proc/{machine.leader}/root/run/user/{uid}/timmy")
     assert sockets.stat().st_mode & 0o777 == 0o700
+    _find_a_sound_server_elsewhere(machine, environ)
     machine.run(TIMMY, "uninstall", "--user", "--purge", user="owner", environ=environ)
     left = machine.run("find", "/home/owner", "-iname", "*timmy*").stdout
     assert left == ""
     assert not list(sockets.glob("*.sock"))
+
+
+def _find_a_sound_server_elsewhere(machine: machines.Machine, environ: dict[str, str]) -> None:
+    """As on WSL2: PULSE_SERVER names it, first to the shell alone, then to the user's systemd, too."""
+    path = "/home/owner/PulseServer"
+    bind = f"import socket; socket.socket(socket.AF_UNIX).bind({path!r})"
+    machine.run("python3", "-c", bind, user="owner")
+    named = f"PULSE_SERVER=unix:{path}"
+    shell = {**environ, "PULSE_SERVER": f"unix:{path}"}
+
+    def told() -> dict[str, str]:
+        said = machine.run(TIMMY, "doctor", "--json", user="owner", environ=shell, check=False).stdout
+        return next(check for check in json.loads(said)["checks"] if check["name"] == "sound server")
+
+    assert f"set-environment {named}" in told()["advice"]
+    machine.run("systemctl", "--user", "set-environment", named, user="owner", environ=environ)
+    assert told()["found"] == f"PulseAudio at unix:{path}"

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from daemons.config import Config, Llm
+from daemons.config import Config, Llm, Network
 from ipc.endpoints import DAEMONS
-from tools.service.layout import InstallError, Layout, files, interpreter, layout
+from tools.service.layout import NEAR, InstallError, Layout, files, interpreter, layout
+
+ROOT = Path(__file__).parent.parent.parent
 
 SCORES = {"stt": 9, "tts": 9, "memory": 6, "dialog": 6, "llm": 12}
 """The most that `systemd-analyze security` may find, in tenths."""
@@ -82,6 +84,38 @@ def test_a_model_elsewhere_opens_one_address_and_no_model_elsewhere_none(tmp_pat
     assert server.read_text("utf-8").splitlines()[-1] == "IPAddressAllow=192.0.2.8"
     environ = stage(tmp_path, "system", Config(llm=Llm(engine="llama")))
     assert score(environ, "llm", 6).returncode == 0
+
+
+@pytest.mark.parametrize(("listen", "allowed"), [("192.168.1.10", NEAR), ("fd00::7", NEAR), ("8.8.8.8", "any")])
+def test_a_door_to_the_network_is_open_to_near_ones_only(tmp_path: Path, listen: str, allowed: str) -> None:
+    environ = stage(tmp_path, "system", Config(network=Network(listen=listen)))
+    units = Path(environ["SYSTEMD_UNIT_PATH"].rstrip(":"))
+    verified = analyze(environ, "--system", "verify", *(str(unit) for unit in units.glob("timmy-*.service")))
+    assert [line for line in verified.stderr.splitlines() if "timmy" in line] == []
+    for daemon in DAEMONS:
+        door = (units / f"timmy-{daemon}.service.d" / "40-door.conf").read_text("utf-8").splitlines()
+        assert door[-2:] == ["PrivateNetwork=no", f"IPAddressAllow={allowed}"]
+        assert score(environ, daemon, 16).returncode == 0
+
+
+def test_a_user_s_door_needs_families_only_and_without_it_there_is_none(tmp_path: Path) -> None:
+    stage(tmp_path / "asked", "user", Config(network=Network(listen="192.168.1.10")))
+    doors = list((tmp_path / "asked").rglob("40-door.conf"))
+    assert len(doors) == len(DAEMONS)
+    assert doors[0].read_text("utf-8").splitlines()[-1] == "RestrictAddressFamilies=AF_INET AF_INET6"
+    for scope in ("system", "user"):
+        stage(tmp_path / scope, scope)
+        assert not list((tmp_path / scope).rglob("40-door.conf"))
+
+
+def test_the_satellite_s_unit_in_the_documentation_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "satellite.md").read_text("utf-8").split("```ini\n")[1].split("```")[0]
+    unit = tmp_path / "timmy-satellite.service"
+    unit.write_text(text.replace("%h/timmy/.venv/bin/python", sys.executable).replace("%h/timmy", "/"), "utf-8")
+    (tmp_path / "run").mkdir()
+    verified = analyze(os.environ | {"XDG_RUNTIME_DIR": str(tmp_path / "run")}, "--user", "verify", str(unit))
+    assert (verified.returncode, [line for line in verified.stderr.splitlines() if "timmy" in line]) == (0, [])
+    assert "-m daemons.satellite" in text
 
 
 def test_an_old_systemd_gets_no_newer_keys(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from daemons.config import Config
@@ -28,7 +29,7 @@ def examine_service(settings: Config) -> Iterator[Check]:
     if len(command) == 1:
         yield _scores(command)
     else:
-        yield from _session(settings)
+        yield from _session(command, settings)
 
 
 def _units(command: tuple[str, ...]) -> Check:
@@ -62,11 +63,14 @@ def _scores(command: tuple[str, ...]) -> Check:
     return Check("sandbox", "good", f"{told} (0 closed, 10 open)")
 
 
-def _session(settings: Config) -> Iterator[Check]:
+def _session(command: tuple[str, ...], settings: Config) -> Iterator[Check]:
     """A user's services have that user's sound server, and live as long as the session unless told otherwise."""
-    servers = list(state.sound_servers())
+    servers = list(state.sound_servers(command))
     if servers or (settings.stt.input == "none" and settings.tts.output == "none"):
         yield Check("sound server", "good", ", ".join(servers) or "not asked for")
+    elif named := os.environ.get("PULSE_SERVER"):
+        fix = f"systemctl --user set-environment PULSE_SERVER={named}, and for good as docs/wsl.md has it"
+        yield Check("sound server", "poor", f"the services do not know of the one at {named}", fix)
     else:
         yield Check(
             "sound server", "poor", "neither PipeWire nor PulseAudio answers", "systemctl --user start pipewire"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import socket
@@ -92,6 +93,7 @@ def files(where: Layout, version: int, python: Path, settings: config.Config) ->
         for kind in ("sysusers.d", "tmpfiles.d"):
             found |= _texts(source / kind, where.prefix / "lib" / kind)
         found |= _network(where, settings)
+    found |= _door(where, settings)
     return {path: text.replace("@python@", str(python)) for path, text in found.items()}
 
 
@@ -122,6 +124,22 @@ def _network(where: Layout, settings: config.Config) -> dict[Path, str]:
         return {}
     addresses = " ".join(_addresses(host, key))
     return {path: f"# {url}, and who knows its address.\n[Service]\nIPAddressAllow={addresses}\n"}
+
+
+NEAR = "localhost link-local 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7"
+"""Networks of houses and offices (RFC 1918, RFC 4193)."""
+
+
+def _door(where: Layout, settings: config.Config) -> dict[Path, str]:
+    """What lets satellites and viewers in, where network.listen asks for it: from near networks, unless the address
+    that is listened at is of another."""
+    if not settings.network.listen:
+        return {}
+    near = ipaddress.ip_address(settings.network.listen).is_private
+    text = f"# network.listen is {settings.network.listen}.\n[Service]\nRestrictAddressFamilies=AF_INET AF_INET6\n"
+    if where.scope == "system":
+        text += f"PrivateNetwork=no\nIPAddressAllow={NEAR if near else 'any'}\n"
+    return {where.units / f"timmy-{daemon}.service.d" / "40-door.conf": text for daemon in DAEMONS}
 
 
 def _addresses(host: str, key: str) -> list[str]:

@@ -131,12 +131,17 @@ def lingers() -> bool:
     return Path("/var/lib/systemd/linger", pwd.getpwuid(os.getuid()).pw_name).exists()
 
 
-def sound_servers() -> Iterator[str]:
-    """The sound servers that answer at their sockets in this session."""
+def sound_servers(command: tuple[str, ...]) -> Iterator[str]:
+    """The sound servers that answer at their sockets, as the services of this manager find them: in this session, or
+    where its PULSE_SERVER says (WSL2)."""
     base = Path(os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}"))
     for name, path in (("PipeWire", base / "pipewire-0"), ("PulseAudio", base / "pulse" / "native")):
         if path.is_socket():
             yield name
+    told = _output([*command, "show-environment"]).splitlines()
+    named = next((line.removeprefix("PULSE_SERVER=") for line in told if line.startswith("PULSE_SERVER=")), "")
+    if Path(named.removeprefix("unix:")).is_socket():
+        yield f"PulseAudio at {named}"
 
 
 def _output(command: list[str]) -> str:

@@ -5,19 +5,43 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
 
 from daemons.engines.base import AudioIn, EngineError, Frame
 from daemons.engines.plugged import Patience
-from daemons.stt.ear import Ear
 from ipc.quiet import QuietHold
 
 log = logging.getLogger(__name__)
 
 
+class Hearer(Protocol):
+    """Who gets what a microphone hears, on the event loop."""
+
+    def hear(self, frame: Frame) -> None: ...
+
+    def silence(self) -> None:
+        """Nothing comes for a while."""
+
+
+def input_of(setting: str) -> Callable[[], AudioIn] | None:
+    """What opens the input that a setting names: "auto", a WAV file, or (a part of) a device's name; None for
+    "none"."""
+    if setting == "none":
+        return None
+    if setting.lower().endswith(".wav"):
+        from daemons.engines.wav_in import WavInput
+
+        return lambda: WavInput(Path(setting).expanduser())
+    from daemons.engines.microphone import Microphone
+
+    return lambda: Microphone(setting)
+
+
 class InputKeeper:
     """Feeds `ear` from the input that `make` gives. `changed` is told why it went away, "" when it is back."""
 
-    def __init__(self, make: Callable[[], AudioIn], ear: Ear, changed: Callable[[str], None]) -> None:
+    def __init__(self, make: Callable[[], AudioIn], ear: Hearer, changed: Callable[[str], None]) -> None:
         self.trouble = ""
         """Why nothing can be heard, else empty."""
         self._make = make
