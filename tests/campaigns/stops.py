@@ -87,6 +87,7 @@ async def _in_a_house(stops: list[Stop], make: Callable[[], House]) -> int:
                     told += await _stand_still(house, each)
                     callers.check_deadlines()
                     await asyncio.to_thread(_check_the_others, watch, each)
+                    await asyncio.to_thread(_hear_again, watch, each.daemon)
         await asyncio.to_thread(check_nothing_is_left, house)
     return told + sum(n for (_, outcome), n in callers.outcomes.items() if outcome in TOLD)
 
@@ -164,3 +165,11 @@ def _check_the_others(watch: Watch, each: Stop) -> None:
         silent_s = max(seen.silent_s, seen.blocked_s)
         if daemon != each.daemon and silent_s > BLOCKED_MAX_S:
             raise AssertionError(f"{daemon} was not there for {silent_s:.1f} s when {each.daemon} stood still")
+
+
+def _hear_again(watch: Watch, daemon: str) -> None:
+    """Until the watcher, too, has found it again: else its silence would be held against the next one's time."""
+    until = time.monotonic() + HUNG_S
+    while not watch.figures()[daemon].pings:
+        assert time.monotonic() < until, f"{daemon} serves, and its watcher does not hear it"
+        time.sleep(0.05)
