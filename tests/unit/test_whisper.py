@@ -13,7 +13,7 @@ import pytest
 from daemons import catalogue
 from daemons.engines import whisper
 from daemons.engines.base import EngineError
-from daemons.engines.whisper import WhisperTranscriber, repeats, spoken
+from daemons.engines.whisper import FULL_CONTEXT_S, SHORT_CONTEXT_S, WhisperTranscriber, repeats, spoken
 from ipc.audio import STT_RATE, silence, to_pcm
 from ipc.errors import Code, ConfigError
 from tests.support.speech import speak, words
@@ -114,12 +114,12 @@ def test_what_is_doubtful_is_read_again_in_full(
 
     monkeypatch.setattr(WhisperTranscriber, "_decode", noted)
     transcriber.transcribe(speak(SENTENCE))
-    assert contexts == [10]
+    assert contexts == [SHORT_CONTEXT_S]
     monkeypatch.setattr(whisper, "_DOUBTFUL_SCORE", 0.0)
     transcriber.transcribe(speak(SENTENCE), draft=True)
-    assert contexts == [10, 10], "a draft is not"
+    assert contexts == [SHORT_CONTEXT_S] * 2, "a draft is not"
     transcriber.transcribe(speak(SENTENCE))
-    assert contexts == [10, 10, 10, 30]
+    assert contexts == [SHORT_CONTEXT_S] * 3 + [FULL_CONTEXT_S]
 
 
 @pytest.mark.parametrize(

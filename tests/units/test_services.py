@@ -205,6 +205,8 @@ def test_the_journal_tells_the_story_of_a_turn_and_no_word_of_it(services: Servi
     environ = {"TIMMY_RUNTIME": "/run/timmy", "HOME": "/root"}
     secret = "Where is the zanzibar key?"
     services.machine.run(TIMMY, "ask", secret, environ=environ)
+    journal = Path(f"{services.machine.root}/var/lib/timmy/dialog/to-remember.jsonl")
+    until(lambda: journal.exists() and not journal.read_bytes())  # then memory has its part in it
     services.machine.systemctl("stop", "timmy.target")  # marks are written by then
     told = services.machine.run("journalctl", "--no-pager", "--output=json", "DAEMON=dialog", "STAGE=ended").stdout
     rid = json.loads(told.splitlines()[-1])["REQUEST_ID"]
@@ -250,7 +252,7 @@ def test_a_user_has_daemons_of_his_own_that_outlive_the_session(services: Servic
     machine = services.machine
     machine.systemctl("stop", "timmy.target")
     machine.systemctl("start", "dbus.socket", "systemd-logind.service")
-    machine.run("useradd", "--create-home", "owner")
+    machine.run("useradd", "--create-home", "owner", check=False)  # it is there when this is tried again
     uid = machine.run("id", "-u", "owner").stdout.strip()
     machine.run("loginctl", "enable-linger", "owner")
     until(lambda: machine.show(f"user@{uid}.service", "ActiveState") == "active")
@@ -274,8 +276,9 @@ def test_a_user_has_daemons_of_his_own_that_outlive_the_session(services: Servic
 def _find_a_sound_server_elsewhere(machine: machines.Machine, environ: dict[str, str]) -> None:
     """As on WSL2: PULSE_SERVER names it, first to the shell alone, then to the user's systemd, too."""
     path = "/home/owner/PulseServer"
-    bind = f"import socket; socket.socket(socket.AF_UNIX).bind({path!r})"
+    bind = f"import pathlib, socket; pathlib.Path({path!r}).unlink(True); socket.socket(socket.AF_UNIX).bind({path!r})"
     machine.run("python3", "-c", bind, user="owner")
+    machine.run("rm", "-f", f"{environ['XDG_RUNTIME_DIR']}/pulse/native")  # the session's own
     named = f"PULSE_SERVER=unix:{path}"
     shell = {**environ, "PULSE_SERVER": f"unix:{path}"}
 
