@@ -11,9 +11,9 @@ from unittest import mock
 from ipc.endpoints import DAEMONS
 from tests.campaigns.crowd import Crowd, check_nothing_is_left, crowd, slow_down
 from tests.campaigns.lanes import housed, side_by_side
-from tests.campaigns.watcher import starved_ns
 from tools import supervision
 from tools.harness import House
+from tools.harness.processes import starved_ns
 
 HOUSES = 2
 """Side by side: as many as keep two cores busy, and no more, since what is promised is a time."""

@@ -16,11 +16,10 @@ from pathlib import Path
 from ipc.client import Client, Stream
 from ipc.errors import CallCancelled, CallError
 from ipc.messages import HOME, Follow, Say, Status, StatusReport, TurnHeard, TurnReport
-from tests.campaigns.watcher import starved_ns
 from tests.support.speech import share_heard
 from tests.support.suite import EXAMPLES, house, running
 from tools.bench.soundcard import SoundCard
-from tools.harness.processes import stopped
+from tools.harness.processes import starved_ns, stopped
 
 QUESTION = EXAMPLES / "2-capital.wav"
 WORDS = "What is the capital of France?"

@@ -23,9 +23,9 @@ from tests.campaigns.guest import Guest, Told
 from tests.campaigns.kills import BACK_MAX_S
 from tests.campaigns.lanes import housed, side_by_side
 from tests.campaigns.spoken import HearingHouse
-from tests.campaigns.watcher import starved_ns
 from tools import supervision
 from tools.harness import House
+from tools.harness.processes import starved_ns
 
 HOUSES = 3
 """Side by side: most of a turn is waiting."""

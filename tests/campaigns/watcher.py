@@ -20,6 +20,7 @@ from ipc import limits
 from ipc.client import Client
 from ipc.errors import CallError
 from ipc.messages import Ping, Pong, Status, StatusReport
+from tools.harness.processes import starved_ns
 from tools.latency.statistics import quantile
 
 PERIOD_S = 0.01
@@ -27,14 +28,6 @@ PERIOD_S = 0.01
 
 SETTLED_S = 3 * limits.CLIENT_SILENCE_S
 """A daemon looks for silent callers every half CLIENT_SILENCE_S; twice that for a busy machine."""
-
-
-def starved_ns(pid: int) -> int:
-    """How long a process's main thread wanted to run and got no core: schedstat, second field. 0: it is gone."""
-    try:
-        return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text("ascii").split()[1])
-    except OSError:
-        return 0
 
 
 class Watcher:
