@@ -15,6 +15,7 @@ import click
 
 from ipc.client import Client
 from tools.bench import peers
+from tools.bench.watchers import WATCHED, watching
 from tools.show import json_option, print_json, print_table
 
 BATCH = 25
@@ -23,7 +24,7 @@ BATCH = 25
 WARM_UP = 2
 """Rounds that are not counted."""
 
-ROWS = ("request", "bare_pyzmq", "bare_blocking", "unix_raw", "http_pooled", "http_new")
+ROWS = ("request", *WATCHED, "bare_pyzmq", "bare_blocking", "unix_raw", "http_pooled", "http_new")
 
 Figures = dict[str, dict[str, float]]
 
@@ -33,8 +34,9 @@ Figures = dict[str, dict[str, float]]
 @json_option
 def ipc(rounds: int, as_json: bool) -> None:
     """Time one question and its answer between two processes: through this suite's codec, session and sockets
-    (request), and the ways it is compared with. All take turns in one run, so that the ratios can be trusted.
-    bare_pyzmq echoes a message over the same sockets on the same kind of event loop, bare_blocking without a loop.
+    (request), the same while somebody watches the daemon, and the ways it is compared with. All take turns in one run,
+    so that the ratios can be trusted. bare_pyzmq echoes a message over the same sockets on the same kind of event loop,
+    bare_blocking without a loop.
 
     \b
     timmy bench ipc --rounds 100 --json
@@ -62,18 +64,19 @@ def run(rounds: int) -> Figures:
         raise click.ClickException("the HTTP rows need the requests package: pip install requests")
     with tempfile.TemporaryDirectory(prefix="timmy-") as folder, ExitStack() as stack:
         where = {name: stack.enter_context(peers.serving(name, Path(folder))) for name in peers.SERVERS}
+        for name in WATCHED:
+            (own := Path(folder, name)).mkdir(mode=0o700)
+            where[name] = stack.enter_context(peers.serving("request", own))
         return asyncio.run(_measure(where, rounds))
 
 
 async def _measure(where: dict[str, str], rounds: int) -> Figures:
     times: dict[str, list[int]] = {name: [] for name in ROWS}
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(Client("memory", "bench", folder=Path(where["request"])))
-        await client.wait_connected()
-        soon: dict[str, peers.AskSoon] = {
-            "request": lambda: client.request(peers.QUESTION),
-            "bare_pyzmq": stack.enter_context(peers.bare_pyzmq(where["bare_pyzmq"])),
-        }
+        soon = {name: await _daemon(stack, Path(where[name])) for name in ("request", *WATCHED)}
+        for name in WATCHED:
+            await stack.enter_context(watching(name, Path(where[name]))).begun(soon[name])
+        soon["bare_pyzmq"] = stack.enter_context(peers.bare_pyzmq(where["bare_pyzmq"]))
         blocking = {
             "bare_blocking": stack.enter_context(peers.bare_blocking(where["bare_blocking"])),
             "unix_raw": stack.enter_context(peers.unix_raw(where["unix_raw"])),
@@ -87,6 +90,12 @@ async def _measure(where: dict[str, str], rounds: int) -> Figures:
                 for name, taken in batch.items():
                     times[name] += taken
     return {name: _summary(taken) for name, taken in times.items()}
+
+
+async def _daemon(stack: AsyncExitStack, folder: Path) -> peers.AskSoon:
+    client = await stack.enter_async_context(Client("memory", "bench", folder=folder))
+    await client.wait_connected()
+    return lambda: client.request(peers.QUESTION)
 
 
 async def _timed_soon(ask: peers.AskSoon) -> list[int]:
