@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 import click
@@ -19,6 +21,9 @@ from tools.plain import as_plain, in_a_line
 
 USUAL = frozenset({"ping", "pong", "credit_grant", "passed"})
 """They pass all the time, and mean that all is well, or that somebody records."""
+
+NICE = 10
+"""On two busy cores a tap of usual priority made a request twice as long, waiting for a core as everybody else does."""
 
 Take = Callable[[Observed], None]
 
@@ -58,7 +63,7 @@ def tap(
     That is what comes to the DAEMONS (all of them, if none is named) and what leaves them, one line each: the time, the
     daemon, the way (> to it, < from it), the end of the request's id, and the message. What sounds is not published,
     only when. Pings, grants of credit and what a recording is told are shown when asked for by --type. A daemon never
-    waits for a tap: what the tap was too slow for is lost, and counted at the end.
+    waits for a tap, and has the processor first: what the tap was too slow for is lost, and counted at the end.
 
     \b
     timmy tap
@@ -73,11 +78,24 @@ def tap(
 
     observer = Observer(daemons or DAEMONS, house=house)
     try:
-        asyncio.run(_watch(observer, _wanted(types, rid), take, seconds))
+        with _stepped_back():
+            asyncio.run(_watch(observer, _wanted(types, rid), take, seconds))
     except KeyboardInterrupt:
         click.echo()
     finally:
         click.echo(f"{observer.lost} messages were not seen", err=True)
+
+
+@contextmanager
+def _stepped_back() -> Iterator[None]:
+    """What is watched goes before the one who watches."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, max(before, NICE))
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):  # only root can go back
+            os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 def _wanted(types: frozenset[str], rid: str) -> Callable[[Observed], bool]:

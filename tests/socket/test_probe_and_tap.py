@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ from tests.support.daemon_thread import DaemonThread
 from tests.support.eventually import eventually
 from tools import cli
 from tools.plain import as_plain, in_a_line
-from tools.tap import as_json, as_line
+from tools.tap import NICE, as_json, as_line
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -207,6 +208,7 @@ def test_a_tap_prints_a_line_for_each_message_and_writes_them_down(runtime: Path
             stream.end()
             await stream.result()
             await eventually(lambda: rid.hex() in out.read_text())
+            assert min(_nice(tap.pid)) >= NICE, "what is watched has to wait for a core that its tap has"
             tap.terminate()
 
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as tap:
@@ -219,6 +221,11 @@ def test_a_tap_prints_a_line_for_each_message_and_writes_them_down(runtime: Path
     written = [json.loads(line) for line in out.read_text().splitlines()]
     assert {each["message"]["type"] for each in written} == {"recall", "spoken"}
     assert (written[-1]["rid"], written[-1]["message"]["clauses"], written[-1]["way"]) == (rid.hex(), 1, "<")
+
+
+def _nice(pid: int) -> list[int]:
+    """Of each thread."""
+    return [os.getpriority(os.PRIO_PROCESS, int(each.name)) for each in Path(f"/proc/{pid}/task").iterdir()]
 
 
 def test_a_tap_of_nobody_ends_when_it_should(runtime: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,13 +37,13 @@ class Watcher:
     async def begun(self, ask: AskSoon) -> None:
         """It writes down what `ask` makes pass, and stands still if it is one that does. Raises ClickException when it
         has not begun within BEGUN_S."""
-        before = self._written()
+        before, now = 0, self._written()
         try:
             async with asyncio.timeout(BEGUN_S):
-                while not 0 < before < (now := self._written()):  # a recording has a head before it has begun
-                    before = now
+                while not 0 < before < now:  # a recording has a head before it has begun
                     await ask()
                     await asyncio.sleep(_LOOK_S)
+                    before, now = now, self._written()
         except TimeoutError:
             raise click.ClickException(f"{self.how}: nothing was seen at the daemon within {BEGUN_S:g} s") from None
         if self.how == "stalled_tap":
