@@ -20,13 +20,14 @@ from daemons.engines.base import EngineInfo
 from daemons.journald import FAILED, READY, REFUSED, RELOADED, STOPPING, JournalHandler, about, stderr_is_journal
 from daemons.notify import notify, notify_reloading, watchdog_period_s
 from ipc.activation import passed_sockets
+from ipc.call import Call, Handler
 from ipc.endpoints import runtime_dir
 from ipc.errors import EXIT_CONFIG, EXIT_OK, CallError, Code, TimmyError
 from ipc.limits import TEXT_MAX_CHARS
 from ipc.marks import Marker, Marks, Told
 from ipc.messages import Body, Result, StatusReport
 from ipc.network import listening
-from ipc.server import Call, Handler, Server
+from ipc.server import Server
 from ipc.text import printable
 from ipc.transport import ZmqServerTransport
 

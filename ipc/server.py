@@ -11,18 +11,17 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from ipc import codec, limits
 from ipc.access import Guest
 from ipc.accounts import Account
-from ipc.channel import Channel, Transmit
+from ipc.call import Call, Handler, checked, failure
 from ipc.codec import Message
 from ipc.complaints import Complaints
 from ipc.deadlines import Deadlines
-from ipc.errors import CallCancelled, CallError, Code, LocalProtocolError, RemoteProtocolError, TimmyError
+from ipc.errors import CallError, Code, RemoteProtocolError
 from ipc.ids import BOOT_ID
-from ipc.marks import NO_MARKS, Marker, Stage
+from ipc.marks import NO_MARKS, Marker
 from ipc.messages import (
     FEATURES,
     Body,
@@ -46,46 +45,6 @@ from ipc.transport import ServerTransport
 log = logging.getLogger(__name__)
 
 _UNREAD = f"over {limits.UNREAD_MAX_MESSAGES:,} messages that it does not read"
-
-
-class Call(Channel):
-    """One request as its handler sees it. `body` is the request, `received_ns` when it came."""
-
-    def __init__(
-        self,
-        session: Session,
-        exchange: Exchange,
-        transmit: Transmit,
-        body: Any,
-        marks: Marker = NO_MARKS,
-        guest: Guest | None = None,
-    ) -> None:
-        super().__init__(session, exchange, transmit, marks)
-        self.body = body
-        self.guest = guest
-        """Who asks, if it came from a network; None: somebody on this machine."""
-        self.before_cut: Callable[[], None] | None = None
-        """Called when the request is ended before its handler has ended it, and before the caller is told: for what
-        must be over by then. The handler's task is cancelled after it."""
-        self.received_ns = time.monotonic_ns()
-        self.mark(Stage.RECEIVED, self.received_ns)
-
-    def finish(self, terminal: Body) -> None:
-        """Sends the terminal. One that does not fit the wire is replaced by an error that does."""
-        now_ns = time.monotonic_ns()
-        try:
-            left = self._put(terminal)
-        except LocalProtocolError as error:
-            log.error("a result cannot be sent: %s", error)
-            left = self._put(Error(code=Code.INTERNAL, detail=str(error)[: limits.TEXT_MAX_CHARS]))
-        if left:
-            self.mark(Stage.SENT, now_ns)
-        self._session.end(self._exchange)
-        self.fail(CallCancelled("the request has ended"))
-
-
-Handler = Callable[[Call], Awaitable[Result] | Result]
-"""Returns the result or raises CallError. A coroutine runs as a task; a plain function answers at once."""
 
 
 @dataclass(eq=False)
@@ -243,10 +202,10 @@ class Server:
         try:
             outcome = handler(call)
         except Exception as error:
-            self._finish(peer, exchange, self._failure(error))
+            self._finish(peer, exchange, failure(self.daemon, error))
             return
         if not isinstance(outcome, Awaitable):
-            self._finish(peer, exchange, self._checked(outcome))
+            self._finish(peer, exchange, checked(self.daemon, outcome))
             return
         task = self._loop.create_task(self._run(peer, exchange, outcome))
         peer.tasks[exchange] = task
@@ -261,34 +220,17 @@ class Server:
 
     async def _run(self, peer: _Peer, exchange: Exchange, outcome: Awaitable[Result]) -> None:
         try:
-            terminal = self._checked(await outcome)
+            terminal = checked(self.daemon, await outcome)
         except asyncio.CancelledError:
             terminal = Cancelled(reason="cancelled")
         except Exception as error:
-            terminal = self._failure(error)
+            terminal = failure(self.daemon, error)
         self._finish(peer, exchange, terminal)
 
     def _ended(self, outcome: Awaitable[Result], task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         if inspect.iscoroutine(outcome):
             outcome.close()  # a task that is cancelled before it began has never awaited it
-
-    def _checked(self, outcome: object) -> Body:
-        if isinstance(outcome, Result):
-            return outcome
-        return self._failure(TypeError(f"a handler returned {type(outcome).__name__}, not a result"))
-
-    def _failure(self, error: Exception) -> Body:
-        if isinstance(error, CallCancelled):
-            return Cancelled(reason=str(error)[: limits.NAME_MAX_CHARS])
-        if isinstance(error, CallError):
-            # From us, `peer_gone` says that we are gone. A daemon that we asked is another matter.
-            code = Code.UPSTREAM_DOWN if error.code is Code.PEER_GONE else error.code
-            return Error(code=code, detail=str(error)[: limits.TEXT_MAX_CHARS])
-        if not isinstance(error, TimmyError):
-            log.error("a handler of %s failed", self.daemon, exc_info=error)
-        detail = str(error) if isinstance(error, TimmyError) else f"{self.daemon} failed inside; its log says how"
-        return Error(code=Code.INTERNAL, detail=detail[: limits.TEXT_MAX_CHARS])
 
     def _hello(self, call: Call) -> Result:
         body: Hello = call.body

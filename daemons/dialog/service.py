@@ -34,12 +34,12 @@ from daemons.dialog.work import Workers, open_or_log
 from daemons.engines.base import EngineInfo
 from daemons.journald import TURN, about
 from ipc import messages
+from ipc.call import Call, Handler
 from ipc.client import Client
 from ipc.endpoints import runtime_dir
 from ipc.errors import CallError, Code, TimmyError
 from ipc.marks import NO_MARKS, OUTCOMES, Marker, Stage
 from ipc.messages import HOME, Body, Notice, Result, TurnHeard, TurnReport, TurnSaid
-from ipc.server import Call, Handler
 
 log = logging.getLogger(__name__)
 

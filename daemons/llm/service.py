@@ -13,10 +13,10 @@ from daemons.engines.base import EngineError, EngineInfo, LanguageModel, Prompt,
 from daemons.journald import about
 from daemons.llm import core
 from daemons.llm.core import Answer, Line, Ticket
+from ipc.call import Call, Handler
 from ipc.errors import CallCancelled, Code, TimmyError
 from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import Body, Generate, Generated, Rest, Result, Token
-from ipc.server import Call, Handler
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from daemons.memory import core
 from daemons.memory.faults import StoreError
 from daemons.memory.store import Store
 from daemons.memory.worker import Urgency, Worker
+from ipc.call import Call, Handler
 from ipc.errors import Code
 from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import (
@@ -30,7 +31,6 @@ from ipc.messages import (
     Remembered,
     Result,
 )
-from ipc.server import Call, Handler
 
 log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from daemons.stt.ear import Ear
 from daemons.stt.endpointing import ConfirmAfter, confirm_after
 from daemons.stt.worker import TranscriptWorker
 from ipc.audio import STT_RATE, read_wav, silence
+from ipc.call import Call, Handler
 from ipc.errors import CallError, Code
 from ipc.ids import new_rid
 from ipc.limits import CREDIT_FAR
@@ -40,7 +41,6 @@ from ipc.messages import (
     TurnFinal,
     TurnResumed,
 )
-from ipc.server import Call, Handler
 
 KNOWN_CLIP = Path(__file__).with_name("known.wav")
 KNOWN_WORDS = frozenset(["what", "is", "the", "capital", "of", "france"])

@@ -18,6 +18,7 @@ from daemons.speakers import HomeSpeaker, Port, open_output
 from daemons.tts import effects as do
 from daemons.tts.core import SpeakingCore
 from daemons.tts.wire import WireSpeaker
+from ipc.call import Call, Handler
 from ipc.errors import CallCancelled, CallError, Code
 from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import (
@@ -33,7 +34,6 @@ from ipc.messages import (
     Result,
     Speak,
 )
-from ipc.server import Call, Handler
 
 KNOWN_TEXT = "The voice is ready."
 KNOWN_S = (0.5, 3.0)

@@ -9,9 +9,9 @@ from typing import NoReturn
 from daemons.engines.base import EngineError
 from daemons.engines.paced_out import AHEAD_NS, PacedOut
 from daemons.speakers import Listener, Port
+from ipc.call import Call
 from ipc.errors import Code, TimmyError
 from ipc.messages import Sound
-from ipc.server import Call
 
 BEHIND_FRAMES = 250
 """Five seconds of frames that a client did not take in time: it is given up."""

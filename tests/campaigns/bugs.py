@@ -13,11 +13,12 @@ from msgspec import structs
 from daemons.tts.core import SpeakingCore
 from daemons.tts.effects import Effect, Flush
 from ipc import marks
+from ipc.call import Call
 from ipc.codec import Message
 from ipc.deadlines import Deadlines
 from ipc.marks import Marks
 from ipc.messages import Body, CreditGrant, Kind, Token
-from ipc.server import Call, Server
+from ipc.server import Server
 from ipc.session import Exchange, Session, Side
 
 _kept: list[Any] = []

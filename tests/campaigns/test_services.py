@@ -14,7 +14,7 @@ from daemons import runtime, speakable
 from daemons.dialog import clauses, service
 from daemons.llm import core as llm_core
 from daemons.memory import core as memory_core
-from ipc import errors, server
+from ipc import call, errors
 from ipc.client import Client
 from ipc.codec import Message
 from ipc.endpoints import DAEMONS, socket_path
@@ -50,27 +50,27 @@ def never_full() -> None:
 
 def ends_twice() -> None:
     """An error is sent once more."""
-    finish = server.Call.finish
+    finish = call.Call.finish
 
-    def twice(self: server.Call, terminal: Body) -> None:
+    def twice(self: call.Call, terminal: Body) -> None:
         finish(self, terminal)
         if isinstance(terminal, Error):
             self._transmit(Message(self.rid, 99, self.epoch, 0, terminal))
 
-    put(server.Call, finish=twice)
+    put(call.Call, finish=twice)
 
 
 def ends_never() -> None:
     """An error is kept to oneself."""
-    finish = server.Call.finish
-    put(server.Call, finish=lambda self, terminal: None if isinstance(terminal, Error) else finish(self, terminal))
+    finish = call.Call.finish
+    put(call.Call, finish=lambda self, terminal: None if isinstance(terminal, Error) else finish(self, terminal))
 
 
 def says_nothing() -> None:
     """An error has no words."""
-    finish = server.Call.finish
+    finish = call.Call.finish
     bare = Error(code=errors.Code.ENGINE_FAILED, detail="")
-    put(server.Call, finish=lambda self, end: finish(self, bare if isinstance(end, Error) else end))
+    put(call.Call, finish=lambda self, end: finish(self, bare if isinstance(end, Error) else end))
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,8 @@ def fails_loudly() -> None:
     ],
 )
 def test_a_fault_at_a_start_is_found(plant: Plant, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starts, "PATIENCE_S", 6.0)
+    if plant is no_patience:  # the others are found by what is said, and on a busy machine that takes its time
+        monkeypatch.setattr(starts, "PATIENCE_S", 6.0)
     monkeypatch.setattr(starts, "ORDERS", (("dialog", "memory", "llm", "tts", "stt"),))
     monkeypatch.setattr(starts, "DAEMONS", ("llm",))
     with pytest.raises(AssertionError, match=f"order 0 of seed 1, dialog memory llm tts stt: .*{found}"):

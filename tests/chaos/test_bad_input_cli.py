@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ipc.call import Call
 from ipc.endpoints import DAEMONS
 from ipc.errors import (
     EXIT_CANT_CREATE,
@@ -26,7 +27,6 @@ from ipc.errors import (
 )
 from ipc.limits import TEXT_MAX_CHARS
 from ipc.messages import Answered, Ask, Delta, Follow, Result
-from ipc.server import Call
 from tests.support.daemon_thread import DaemonThread
 
 Output = tuple[int, str, str]

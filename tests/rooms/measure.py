@@ -16,11 +16,12 @@ from pathlib import Path
 
 from daemons import config
 from ipc.audio import FRAME_NS
+from ipc.call import Call, Handler
 from ipc.endpoints import runtime_dir
 from ipc.limits import CREDIT_FAR
 from ipc.messages import Attach, Audio, Body, Fed, Feed, Result, StatusReport
 from ipc.network import listening
-from ipc.server import Call, Handler, Server
+from ipc.server import Server
 from ipc.transport import ZmqServerTransport
 from tests.rooms.engines import SOUND_S
 from tests.rooms.hosts import HOUSE, Process, Street, street

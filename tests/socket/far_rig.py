@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from ipc.call import Handler
 from ipc.client import Client
 from ipc.messages import Body, Feed
 from ipc.network import House
-from ipc.server import Handler, Server
+from ipc.server import Server
 from ipc.transport import ClientTransport, ZmqServerTransport
 from ipc.transport_far import HouseTransport
 from tests.socket.rig import Wire, count_audio, report

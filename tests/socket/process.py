@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ipc.activation import passed_sockets
+from ipc.call import Handler
 from ipc.messages import Body, Feed, Generate, Recall
-from ipc.server import Handler, Server
+from ipc.server import Server
 from ipc.transport import ZmqServerTransport
 from tests.socket.rig import DAEMON, Blocked, count_audio, report, tokens
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ipc import codec
+from ipc.call import Call, Handler
 from ipc.client import Client
 from ipc.codec import Message
 from ipc.errors import Code
@@ -35,7 +36,7 @@ from ipc.messages import (
     Token,
     Welcome,
 )
-from ipc.server import Call, Handler, Server
+from ipc.server import Server
 from ipc.session import Exchange, Session, Side
 from ipc.transport import ClientTransport, ServerTransport, ZmqClientTransport, ZmqServerTransport
 

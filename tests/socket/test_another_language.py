@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from ipc.call import Call
 from ipc.client import Client
 from ipc.endpoints import runtime_dir
 from ipc.errors import CallError, Code
 from ipc.messages import Answered, Ask, Delta, Result
 from ipc.observer import Observer
-from ipc.server import Call
 from tests.support.daemon_thread import DaemonThread
 from tests.support.suite import ROOT, house, running
 

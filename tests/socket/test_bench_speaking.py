@@ -15,10 +15,11 @@ from click.testing import CliRunner
 from daemons.config import Config, Tts
 from daemons.engines.fakes_tts import FakeSynthesizer
 from daemons.tts.service import TtsService
+from ipc.call import Call
 from ipc.client import Client, Stream
 from ipc.inproc import InprocClient, InprocHub
 from ipc.messages import Answered, Ask, Clause, Delta, PlaybackStarted, Result, Speak, StatusReport
-from ipc.server import Call, Server
+from ipc.server import Server
 from tests.socket.rig import run
 from tests.support.serving import serving
 from tests.support.suite import house

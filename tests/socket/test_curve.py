@@ -12,6 +12,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from ipc import codec, limits
 from ipc.access import Guest, Role
+from ipc.call import Call
 from ipc.client import Client
 from ipc.codec import Message
 from ipc.errors import EndpointError, PeerGone
@@ -20,7 +21,7 @@ from ipc.keys import allow
 from ipc.messages import Audio, Done, Fed, Feed, Forget, Ping, Pong, Result
 from ipc.network import House
 from ipc.security import new_secret, public_of
-from ipc.server import Call, Server
+from ipc.server import Server
 from ipc.sockets import Context, Door, router
 from ipc.transport import ZmqServerTransport
 from tests.socket.far_rig import DAEMON, far_client, serving, transport

@@ -20,11 +20,12 @@ from daemons.dialog.core import APOLOGY, APOLOGY_BROKEN_OFF, APOLOGY_NOT_HEARD, 
 from daemons.dialog.effects import Store
 from daemons.dialog.service import DialogService
 from ipc import messages as m
+from ipc.call import Call, Handler
 from ipc.client import Client, Stream
 from ipc.errors import CallCancelled, CallError, Code
 from ipc.ids import new_rid
 from ipc.inproc import InprocClient, InprocHub
-from ipc.server import Call, Handler, Server
+from ipc.server import Server
 
 TURN = new_rid()
 B = TypeVar("B", bound=m.Body)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 import pytest
 
 from ipc import limits
+from ipc.call import Call
 from ipc.errors import CallCancelled, CallError, Code, DeadlineExceeded, LocalProtocolError, PeerGone, TimmyError
 from ipc.ids import new_rid
 from ipc.messages import (
@@ -24,7 +25,6 @@ from ipc.messages import (
     Spoken,
     Token,
 )
-from ipc.server import Call
 from tests.socket.rig import (
     GENERATED,
     Blocked,

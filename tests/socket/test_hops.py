@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from ipc.call import Call, Handler
 from ipc.client import Client
 from ipc.errors import CallCancelled, CallError
 from ipc.ids import new_rid
 from ipc.marks import Stage
 from ipc.messages import Body, Feed, Generate, Ping, Recall, Result, Status
-from ipc.server import Call, Handler, Server
+from ipc.server import Server
 from tests.socket.rig import DAEMON, Blocked, RawClient, Wire, prompt, report, run, tokens, until
 from tests.support.recorder import Recorder
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ipc.call import Call, Handler
 from ipc.client import Client
 from ipc.codec import Message
 from ipc.errors import EXIT_UNAVAILABLE, EXIT_USAGE, CallError, Code
@@ -32,7 +33,6 @@ from ipc.messages import (
     Token,
 )
 from ipc.observer import Gaps, Observed, Observer
-from ipc.server import Call, Handler
 from tests.socket.rig import tokens
 from tests.support.daemon_thread import DaemonThread
 from tests.support.eventually import eventually

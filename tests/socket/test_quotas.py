@@ -17,13 +17,14 @@ import msgspec
 import pytest
 
 from ipc import codec, limits
+from ipc.call import Call, Handler
 from ipc.client import Client
 from ipc.codec import Message
 from ipc.endpoints import socket_path
 from ipc.ids import new_rid
 from ipc.links import Link
 from ipc.messages import Audio, Body, CreditGrant, Feed, Generate, Ping, Pong, Recall, Result, Status
-from ipc.server import Call, Handler, Server
+from ipc.server import Server
 from tests.campaigns.zmtp import Gone, Peer, frame
 from tests.socket.rig import DAEMON, Blocked, RawClient, Wire, hello, prompt, report, run, tokens, until
 

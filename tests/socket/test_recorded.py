@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ipc import messages as m
+from ipc.call import Call
 from ipc.client import Client
 from ipc.errors import CallCancelled
 from ipc.ids import new_rid
 from ipc.inproc import InprocClient, InprocHub
 from ipc.messages import TurnReport
-from ipc.server import Call, Server
+from ipc.server import Server
 from tools.recorded import Talk, _keep
 from tools.voice import REPLIES_KEPT, WireMicrophone, WireSpeaker
 

@@ -8,6 +8,7 @@ import pytest
 
 from ipc import codec
 from ipc.access import Guest, Role
+from ipc.call import Call, Handler
 from ipc.client import Client
 from ipc.errors import CallError, Code, PeerGone
 from ipc.ids import new_rid
@@ -15,7 +16,6 @@ from ipc.keys import allow, revoke
 from ipc.messages import Audio, Body, Done, Fed, Feed, Kind, Ping, Pong, Result
 from ipc.observer import Observer
 from ipc.security import public_of
-from ipc.server import Call, Handler
 from tests.protocol.test_vectors import VECTORS
 from tests.socket.far_rig import DAEMON, FarWire, far_client, serving
 from tests.socket.rig import HANG_S, RawClient, hello, refusals, run, until

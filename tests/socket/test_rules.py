@@ -8,6 +8,7 @@ import msgpack
 import pytest
 
 from ipc import codec, limits
+from ipc.call import Call
 from ipc.codec import Message
 from ipc.errors import CallError, Code
 from ipc.ids import new_rid
@@ -26,7 +27,6 @@ from ipc.messages import (
     Result,
     Token,
 )
-from ipc.server import Call
 from tests.socket.rig import (
     Blocked,
     RawClient,

@@ -22,13 +22,14 @@ from daemons.satellite.service import SatelliteService
 from daemons.stt.service import KNOWN_CLIP, SttService
 from ipc.access import Role
 from ipc.audio import FRAME_BYTES, FRAME_NS
+from ipc.call import Call
 from ipc.client import Client
 from ipc.errors import EXIT_CONFIG, CallError, Code
 from ipc.keys import revoke, write_secret
 from ipc.limits import CREDIT_FAR
 from ipc.messages import HOME, Attach, Audio, Body, Down, Fed, Feed, Listen, Result, Sound, TurnFinal
 from ipc.network import House
-from ipc.server import Call, Server
+from ipc.server import Server
 from ipc.transport import ZmqServerTransport
 from tests.socket.rig import HANG_S, report, run, until
 from tests.support.far import HOST, FarHouse

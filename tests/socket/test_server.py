@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from ipc import codec, limits
+from ipc.call import Call
 from ipc.errors import CallCancelled, Code, PeerGone
 from ipc.ids import BOOT_ID, new_rid
 from ipc.messages import (
@@ -30,7 +31,6 @@ from ipc.messages import (
     Token,
     Welcome,
 )
-from ipc.server import Call
 from tests.socket.rig import (
     GENERATED,
     Blocked,

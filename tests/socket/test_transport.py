@@ -14,11 +14,11 @@ import pytest
 import zmq
 
 from ipc import codec, limits
+from ipc.call import Call
 from ipc.endpoints import observer_path, socket_path
 from ipc.errors import EndpointError, PeerGone
 from ipc.ids import new_rid
 from ipc.messages import Generate, Ping, Pong, Recall, Token
-from ipc.server import Call
 from ipc.sockets import Reader, dealer, router
 from ipc.transport import ZmqServerTransport
 from tests.campaigns.zmtp import Gone, Peer

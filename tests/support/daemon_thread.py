@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from ipc.call import Handler
 from ipc.messages import Body, StatusReport
-from ipc.server import Handler, Server
+from ipc.server import Server
 from ipc.transport import ZmqServerTransport
 
 

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ipc.call import Call
 from ipc.codec import Message
 from ipc.errors import EXIT_CONFIG
 from ipc.messages import Body, Generate
-from ipc.server import Call
 
 AT = 4
 GROWTH_BYTES = 120_000_000

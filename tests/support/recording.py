@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ipc import messages as m
+from ipc.call import Call, Handler
 from ipc.client import Client, Stream
 from ipc.errors import (
     CallError,
     Code,
 )
 from ipc.messages import Body, Result
-from ipc.server import Call, Handler
 from tools.recording.asked import Asked, Assembler, assembled
 from tools.recording.file import Recording, Writer
 from tools.recording.take import Take

@@ -17,10 +17,10 @@ import pytest
 
 from daemons.catalogue import MODELS
 from ipc import messages
+from ipc.call import Call
 from ipc.endpoints import DAEMONS, Lock
 from ipc.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, CallError, Code
 from ipc.messages import Answered, Ask, Delta, Done, Result, Say
-from ipc.server import Call
 from tests.support.daemon_thread import DaemonThread
 from tests.support.fake_openai import FakeOpenAi
 from tools import cli

@@ -19,10 +19,11 @@ import msgspec
 import zmq
 
 from ipc import codec
+from ipc.call import Call
 from ipc.codec import Message
 from ipc.ids import new_rid
 from ipc.messages import Recall, Recalled, Result, StatusReport
-from ipc.server import Call, Server
+from ipc.server import Server
 from ipc.transport import ZmqServerTransport
 
 QUESTION = Recall(text="When does the plumber come?", limit=3)

@@ -23,8 +23,8 @@ from daemons.tts import effects as s
 from daemons.tts import service as tts_service
 from daemons.tts.core import SpeakingCore
 from daemons.tts.wire import WireSpeaker
+from ipc.call import Call
 from ipc.messages import Body, Result
-from ipc.server import Call
 from tests.support.schedules.record import Event, Record, note_effect, note_heard
 
 NUMBERED = 1000

@@ -22,11 +22,12 @@ from daemons.runtime import Service
 from daemons.stt import service as stt_service
 from daemons.stt.turn import Heard
 from daemons.tts.service import TtsService
+from ipc.call import Call
 from ipc.client import Client
 from ipc.endpoints import DAEMONS
 from ipc.ids import new_rid
 from ipc.messages import Result, StatusReport, Welcome
-from ipc.server import Call, Server
+from ipc.server import Server
 from ipc.transport import Frames, ZmqClientTransport, ZmqServerTransport
 from tests.support.schedules.book import Book, NotingDialog, NotingMemory, NotingStt, writing
 from tests.support.schedules.engines import Embedder, Model, Synthesizer, Transcriber
