@@ -30,6 +30,7 @@ def main(names: tuple[str, ...], times: float, count: int | None, long: bool, se
     for name in dict.fromkeys(each for given in names or GROUPS for each in GROUPS.get(given, (given,))):
         campaign = CAMPAIGNS[name]
         number = campaign.long if long else count or max(1, round(campaign.count * times))
+        click.echo(f"{name}, seed {seed}, {number:,} times", err=True)  # whatever becomes of it
         began = time.monotonic()
         try:
             found = campaign.run(number, seed)
