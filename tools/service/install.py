@@ -98,7 +98,7 @@ def _install_steps(where: Layout) -> list[Step]:
     before = installed(where)
     sums = {daemon: footprint(daemon, of_daemon(where, texts, daemon)) for daemon in DAEMONS}
     steps: list[Step] = [Write(path, text) for path, text in texts.items() if _differs(path, text)]
-    gone = set(before.get("files", {})) - {str(path) for path in texts}
+    gone = set(before.get("files", {})) - {str(path) for path in (*texts, where.command)}
     steps += [Remove(Path(path)) for path in sorted(gone)]
     changed = bool(steps)
     program = Path(sys.executable).with_name("timmy")
