@@ -14,12 +14,17 @@ from tests.units.service import Services, with_fakes
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program as a wheel; skips where no machine can be booted."""
+def bootable() -> None:
+    """Skips where no machine can be booted."""
     if os.getuid() != 0:
         pytest.skip("a machine can be booted by root only: sudo make test")
     if shutil.which("systemd-nspawn") is None:
         pytest.skip("systemd-nspawn is missing: sudo apt install systemd-container")
+
+
+@pytest.fixture(scope="session")
+def built(bootable: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program as a wheel."""
     return machines.wheel(tmp_path_factory.mktemp("wheel"))
 
 
