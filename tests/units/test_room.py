@@ -17,7 +17,7 @@ from tests.support.far import HOST, free_base
 from tests.units.machine import Machine
 from tests.units.service import PATIENCE_S, TIMMY, WATCHDOG_S, Services, session_of, until
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.sound]
 UNIT = "timmy-satellite.service"
 OWN = {"XDG_CONFIG_HOME": "/etc", "HOME": "/tmp"}
 """The environment of the machine's own user, as docs/satellite.md has it."""
@@ -184,26 +184,45 @@ def test_doctor_looks_after_it(house: House) -> None:
     assert (checks["sandbox"]["state"], "satellite 1." in checks["sandbox"]["found"]) == ("good", True)
 
 
-def test_a_user_has_a_satellite_of_his_own(house: House) -> None:
-    machine = house.machine
-    environ = session_of(machine, "roomer")
+class Roomer:
+    """A user of the machine who has a satellite of his own."""
 
-    def timmy(*arguments: str, says: int = 0) -> str:
-        done = machine.run(TIMMY, *arguments, user="roomer", environ=environ, check=False)
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.environ = session_of(machine, "roomer")
+
+    def run(self, *command: str, says: int = 0) -> str:
+        done = self.machine.run(*command, user="roomer", environ=self.environ, check=False)
         assert done.returncode == says, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    assert "house.address is not set" in timmy("install", "--satellite", "--user", says=78)
-    house.allow(new_key(machine, "roomer", environ), "desk")
-    machine.write("/home/roomer/.config/timmy/timmy.toml", house.told + ROOM)
-    timmy("install", "--satellite", "--user")
-    status = ("systemctl", "--user", "show", "--value", "--property=StatusText", UNIT)
-    until(lambda: machine.run(*status, user="roomer", environ=environ).stdout.strip() == "ready", "connected")
-    reports = json.loads(timmy("status", "--json"))
+    def said(self) -> str:
+        return self.run("systemctl", "--user", "show", "--value", "--property=StatusText", UNIT).strip()
+
+    def get_a_sound_card(self) -> None:
+        """A speaker that nobody hears, and a microphone that hears it."""
+        self.machine.write("/home/roomer/.asoundrc", "pcm.!default { type pulse }\nctl.!default { type pulse }\n")
+        self.run("systemctl", "--user", "restart", "pulseaudio.service")
+        self.run("pactl", "load-module", "module-null-sink", "sink_name=room")
+        self.run("pactl", "set-default-sink", "room")
+        self.run("pactl", "set-default-source", "room.monitor")
+
+
+def test_a_user_has_a_satellite_of_his_own(house: House) -> None:
+    user = Roomer(house.machine)
+    assert "house.address is not set" in user.run(TIMMY, "install", "--satellite", "--user", says=78)
+    house.allow(new_key(house.machine, "roomer", user.environ), "desk")
+    house.machine.write("/home/roomer/.config/timmy/timmy.toml", house.told)
+    user.get_a_sound_card()
+    user.run(TIMMY, "install", "--satellite", "--user")
+    until(lambda: user.said() == "ready", "it has its house, a microphone and a speaker")
+    for kind in ("sink-inputs", "source-outputs"):
+        assert "protocol-native" in user.run("pactl", "list", "short", kind)
+    reports = json.loads(user.run(TIMMY, "status", "--json"))
     assert {name: report["state"] for name, report in reports.items()} == {"satellite": "ready"}
     assert reports["satellite"]["unit"]["state"] == "active (running)"
-    timmy("uninstall", "--user", "--purge")
-    assert machine.run("find", "/home/roomer", "-iname", "*timmy*").stdout == ""
+    user.run(TIMMY, "uninstall", "--user", "--purge")
+    assert house.machine.run("find", "/home/roomer", "-iname", "*timmy*").stdout == ""
 
 
 def test_uninstalling_takes_both_away(house: House) -> None:
