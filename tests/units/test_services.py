@@ -65,8 +65,9 @@ def test_no_second_one_takes_the_socket(services: Services) -> None:
 
 def test_members_of_the_group_are_served_and_nobody_else(services: Services) -> None:
     machine = services.machine
-    machine.run("useradd", "--create-home", "--groups", "timmy", "member")
-    machine.run("useradd", "--create-home", "stranger")
+    # They are there when this is tried again.
+    machine.run("useradd", "--create-home", "--groups", "timmy", "member", check=False)
+    machine.run("useradd", "--create-home", "stranger", check=False)
     environ = {"TIMMY_RUNTIME": "/run/timmy"}
     for user, served in (("member", True), ("stranger", False)):
         asked = machine.run(
@@ -218,7 +219,7 @@ def test_status_and_doctor_see_what_systemd_sees(services: Services) -> None:
 
 
 def test_doctor_says_who_lacks_the_group(services: Services) -> None:
-    services.machine.run("useradd", "--create-home", "outsider")
+    services.machine.run("useradd", "--create-home", "outsider", check=False)
     told = services.machine.run(
         TIMMY, "doctor", "--json", user="outsider", environ={"HOME": "/home/outsider"}, check=False
     ).stdout
