@@ -24,6 +24,7 @@ from ipc.endpoints import DAEMONS, claim_folder, observer_path, runtime_dir
 from ipc.errors import CallError, ConfigError, EndpointError
 from tools.checks import Check
 from tools.service.examine import examine_service
+from tools.service.state import is_satellite_alone
 from tools.show import human_bytes, json_option, print_json, print_table
 from tools.status import ask_all
 
@@ -86,8 +87,19 @@ def examine() -> Iterator[Check]:
     settings = config.load() if checked.state == "good" else Config()
     probe = _probe()
     yield _libraries(probe)
-    yield _sound("microphone", settings.stt.input, probe["sound"], probe["sound"]["inputs"])
-    yield _sound("speaker", settings.tts.output, probe["sound"], probe["sound"]["outputs"])
+    if is_satellite_alone():
+        room = settings.satellite
+        yield _sound("microphone", "satellite.input", room.input, probe["sound"], probe["sound"]["inputs"])
+        yield _sound("speaker", "satellite.output", room.output, probe["sound"], probe["sound"]["outputs"])
+    else:
+        yield _sound("microphone", "stt.input", settings.stt.input, probe["sound"], probe["sound"]["inputs"])
+        yield _sound("speaker", "tts.output", settings.tts.output, probe["sound"], probe["sound"]["outputs"])
+        yield from _house(settings)
+    yield from examine_service(settings)
+
+
+def _house(settings: Config) -> Iterator[Check]:
+    """What the daemons need, and how they are."""
     yield from _models(settings)
     yield _folder("cache folder", config.cache_dir(), "TIMMY_CACHE")
     yield _folder("state folder", config.state_dir(), "TIMMY_STATE")
@@ -95,7 +107,6 @@ def examine() -> Iterator[Check]:
     yield _disk()
     yield _openai(settings) if settings.llm.engine == "openai" else _ollama(settings)
     yield _daemons()
-    yield from examine_service(settings)
 
 
 def _python() -> Check:
@@ -132,10 +143,10 @@ def _libraries(probe: dict[str, Any]) -> Check:
     return Check("libraries", "good", f"{len(LIBRARIES)} load")
 
 
-def _sound(what: str, wanted: str, sound: dict[str, Any], devices: list[str]) -> Check:
+def _sound(what: str, key: str, wanted: str, sound: dict[str, Any], devices: list[str]) -> Check:
     """A machine without sound still talks over the wire, so nothing here is worse than poor."""
     if what == "speaker" and (wanted == "none" or wanted.lower().endswith(".wav")):
-        return Check(what, "good", f"{wanted}, as tts.output says")
+        return Check(what, "good", f"{wanted}, as {key} says")
     if "PortAudio" in sound["trouble"]:
         return Check(what, "poor", "no PortAudio library", "sudo apt install libportaudio2")
     if sound["trouble"]:
@@ -143,7 +154,6 @@ def _sound(what: str, wanted: str, sound: dict[str, Any], devices: list[str]) ->
     if not devices:
         return Check(what, "poor", "none", "plug one in; without: timmy talk --wav FILE --out FOLDER")
     if wanted != "auto" and not any(wanted.casefold() in name.casefold() for name in devices):
-        key = "stt.input" if what == "microphone" else "tts.output"
         return Check(what, "bad", f"no {wanted!r} among: {', '.join(devices)}", f"correct {key} in the configuration")
     return Check(what, "good", ", ".join(devices))
 

@@ -27,7 +27,8 @@ ANSWER_MS = 2000
 def status(ctx: click.Context, as_json: bool, house: House | None) -> None:
     """Show what each daemon is doing.
 
-    Exit status 69 when one of them is down. Where systemd runs them, it also tells how it sees them.
+    Exit status 69 when one of them is down. Where systemd runs them, it also tells how it sees them; and a satellite,
+    which may be all that there is.
 
     \b
     timmy status
@@ -36,21 +37,17 @@ def status(ctx: click.Context, as_json: bool, house: House | None) -> None:
     """
     reports = asyncio.run(ask_all(house))
     seen = {} if house else units(manager())
-    for daemon, unit in seen.items():
-        reports[daemon]["unit"] = unit.plain()
+    if set(seen) == {"satellite"} and all(report["state"] == "down" for report in reports.values()):
+        reports = {}
+    asked = list(reports)
+    if "satellite" in seen:
+        reports["satellite"] = _of_satellite(seen["satellite"])
+    for name, unit in seen.items():
+        reports[name]["unit"] = unit.plain()
     if as_json:
         print_json(reports)
     else:
-        print_table(
-            ["daemon", "state", "pid", "uptime", "engine", "model", "device", "memory", "trouble"],
-            [_row(daemon, report) for daemon, report in reports.items()],
-        )
-        if seen:
-            click.echo()
-            print_table(
-                ["service", "state", "restarts", "last exit", "watchdog", "says"],
-                [_unit_row(daemon, unit) for daemon, unit in seen.items()],
-            )
+        _print({daemon: reports[daemon] for daemon in asked}, seen)
     if any(report["state"] == "down" for report in reports.values()):
         ctx.exit(EXIT_UNAVAILABLE)
 
@@ -70,6 +67,29 @@ async def _ask(daemon: str, house: House | None) -> dict[str, Any]:
     except CallError as error:
         return _down(str(error))
     return {name: value for name, value in msgspec.to_builtins(report).items() if name != "daemon"}
+
+
+def _of_satellite(unit: Unit) -> dict[str, Any]:
+    """It has no socket: what it is doing is what it tells systemd."""
+    if not unit.state.startswith("active"):
+        return _down(unit.said or unit.state)
+    good = unit.said == "ready"
+    return {**_down(""), "state": "ready" if good else "degraded", "detail": "" if good else unit.said}
+
+
+def _print(reports: dict[str, dict[str, Any]], seen: dict[str, Unit]) -> None:
+    if reports:
+        print_table(
+            ["daemon", "state", "pid", "uptime", "engine", "model", "device", "memory", "trouble"],
+            [_row(daemon, report) for daemon, report in reports.items()],
+        )
+    if reports and seen:
+        click.echo()
+    if seen:
+        print_table(
+            ["service", "state", "restarts", "last exit", "watchdog", "says"],
+            [_unit_row(name, unit) for name, unit in seen.items()],
+        )
 
 
 def _down(reason: str) -> dict[str, Any]:

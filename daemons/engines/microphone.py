@@ -34,7 +34,7 @@ class Microphone:
 
     def _open(self, on_frame: Callable[[Frame], None], on_lost: Callable[[EngineError], None]) -> None:
         sounddevice = portaudio.load()
-        portaudio.refresh(sounddevice)
+        portaudio.streams.refresh(sounddevice)
         index, found = portaudio.find(sounddevice, "input", self._wanted)
         self.name = str(found["name"])
         self._watch = portaudio.LossWatch("input", self.name, on_lost)
@@ -50,6 +50,7 @@ class Microphone:
                 callback=self._block,
                 finished_callback=self._watch.ended,
             )
+            portaudio.streams.add(self._stream, self._watch)
             self._stream.start()
             self._watch.start()
         except sounddevice.PortAudioError as error:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
 
 from daemons.engines.base import EngineError, EngineInfo, Prompt, Usage
-from daemons.engines.servers import CONNECT_S, READ_S, in_a_line, is_loopback
+from daemons.engines.servers import CONNECT_S, READ_S, KeyRefused, in_a_line, is_loopback
 from ipc.errors import Code
 
 _FORBIDDEN = (401, 403)
@@ -27,6 +27,7 @@ class OpenAiModel:
 
         self.info = EngineInfo("openai", model, url[:64])
         self._url = url.rstrip("/")
+        self._has_key = bool(key)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         # A proxy of the environment would be asked for this machine's own address.
         self._client = httpx.AsyncClient(
@@ -34,7 +35,7 @@ class OpenAiModel:
         )
 
     async def load(self) -> None:
-        """Checks that server and model are there. Raises EngineError(UPSTREAM_DOWN | MODEL_MISSING | ...)."""
+        """Checks that server and model are there. Raises KeyRefused, EngineError(UPSTREAM_DOWN | ...)."""
         with self._translated():
             answer = await self._client.get(f"{self._url}/models")
             self._check(answer.status_code, answer.text, missing=self._another("404"))
@@ -101,9 +102,11 @@ class OpenAiModel:
     def _check(self, status: int, text: str, missing: EngineError) -> None:
         """Raises EngineError for an HTTP status that is one."""
         if status in _FORBIDDEN:
-            raise EngineError(
+            refused, do = ("refuses the key", "correct it in") if self._has_key else ("wants a key", "put it into")
+            raise KeyRefused(
                 Code.UPSTREAM_FAILED,
-                f"the server at {self._url} refuses the key ({status}): set llm.openai_key_file to a file with it",
+                f"the server at {self._url} {refused} ({status}): {do} the file that llm.openai_key_file names, "
+                "or the credential openai_key",
             )
         if status == _NOT_FOUND:
             raise missing

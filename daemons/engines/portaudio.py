@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from daemons.engines.base import EngineError
+from daemons.engines.plugged import surroundings
 from ipc.errors import Code
 
 Kind = Literal["input", "output"]
@@ -52,10 +53,39 @@ def find(sounddevice: Any, kind: Kind, name: str) -> tuple[int, dict[str, Any]]:
     return int(found["index"]), found
 
 
-def refresh(sounddevice: Any) -> None:
-    """Looks again at what is plugged in: PortAudio does so only when it starts. No stream may be open."""
-    sounddevice._terminate()
-    sounddevice._initialize()
+class _Streams:
+    """The streams of this process: a satellite has two. To be used in `opening` only, or holding `_working`."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[Any, LossWatch]] = []
+        self._surroundings: tuple[object, ...] = ()
+
+    def add(self, stream: Any, watch: LossWatch) -> None:
+        self._open.append((stream, watch))
+
+    def refresh(self, sounddevice: Any) -> None:
+        """Looks again at what is plugged in. PortAudio does so only when it starts, which ends every open stream: so
+        while there is one, it is done only when hardware or a sound server came or went since. Whose stream that
+        ends is told of a loss, and opens it again."""
+        now = surroundings()
+        if self._open and now == self._surroundings:
+            return
+        self._surroundings = now
+        while self._open:
+            stream, watch = self._open[-1]
+            self.close(stream)
+            watch.ended()
+        sounddevice._terminate()
+        sounddevice._initialize()
+
+    def close(self, stream: Any) -> None:
+        """Not a second time: PortAudio has forgotten what it was then."""
+        if any(stream is other for other, _ in self._open):
+            self._open = [each for each in self._open if each[0] is not stream]
+            stream.close(ignore_errors=True)
+
+
+streams = _Streams()
 
 
 @contextlib.contextmanager
@@ -75,7 +105,7 @@ def close(stream: Any) -> None:
 
     def work() -> None:
         with _working:
-            stream.close(ignore_errors=True)
+            streams.close(stream)
 
     closing = threading.Thread(target=work, name="portaudio-close", daemon=True)
     closing.start()

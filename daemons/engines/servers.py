@@ -5,9 +5,15 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
+from daemons.engines.base import EngineError
+
 CONNECT_S = 2.0
 READ_S = 300.0
 """A large model may take minutes to be loaded before its first token."""
+
+
+class KeyRefused(EngineError):
+    """The server wants another key, or one at all: asking again does not help."""
 
 
 def is_loopback(url: str) -> bool:

@@ -44,7 +44,7 @@ class Speaker:
 
     def _open(self, on_lost: Callable[[EngineError], None]) -> None:
         sounddevice = portaudio.load()
-        portaudio.refresh(sounddevice)
+        portaudio.streams.refresh(sounddevice)
         index, found = portaudio.find(sounddevice, "output", self._wanted)
         self.name = str(found["name"])
         self._watch = portaudio.LossWatch("output", self.name, on_lost)
@@ -59,11 +59,12 @@ class Speaker:
                 callback=self._fill,
                 finished_callback=self._watch.ended,
             )
+            portaudio.streams.add(self._stream, self._watch)
             self._stream.start()
             self._watch.start()
         except sounddevice.PortAudioError as error:
             if self._stream is not None:
-                self._stream.close(ignore_errors=True)
+                portaudio.streams.close(self._stream)
             raise portaudio.open_error("output", self.name, error) from None
 
     def write(self, pcm: bytes) -> None:

@@ -10,11 +10,12 @@ from contextlib import aclosing, asynccontextmanager, suppress
 
 from daemons.config import Config, openai_key
 from daemons.engines.base import EngineError, EngineInfo, LanguageModel, Prompt, Usage
+from daemons.engines.servers import KeyRefused
 from daemons.journald import about
 from daemons.llm import core
 from daemons.llm.core import Answer, Line, Ticket
 from ipc.call import Call, Handler
-from ipc.errors import CallCancelled, Code, TimmyError
+from ipc.errors import CallCancelled, Code, ConfigError, TimmyError
 from ipc.marks import NO_MARKS, Marker, Stage
 from ipc.messages import Body, Generate, Generated, Rest, Result, Token
 
@@ -51,11 +52,15 @@ class LlmService:
         return {Generate: self._generate}
 
     async def load(self) -> None:
-        """Opens the engine and asks it what every model knows, which also warms it up."""
-        self._model = self._given or await self._open()
-        self.info = self._model.info
+        """Opens the engine and asks it what every model knows, which also warms it up. Raises ConfigError for a key
+        that a server refuses: a start that is tried again and again would have it refused as often."""
         question = Prompt([("user", core.CHECK_QUESTION)], core.CHECK_TOKENS)
-        said = "".join([item async for item in self._model.generate(question) if isinstance(item, str)])
+        try:
+            self._model = self._given or await self._open()
+            self.info = self._model.info
+            said = "".join([item async for item in self._model.generate(question) if isinstance(item, str)])
+        except KeyRefused as error:
+            raise ConfigError(str(error)) from None
         if not core.passes_check(said):
             raise EngineError(
                 Code.MODEL_DAMAGED,

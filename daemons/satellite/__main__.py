@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import signal
 import sys
 
 from daemons import config
+from daemons.journald import FAILED, about
 from daemons.notify import notify
 from daemons.runtime import begin_log
 from daemons.satellite.service import SatelliteService
@@ -30,11 +32,12 @@ async def _run() -> None:
 def main() -> int:
     """Runs until SIGTERM or SIGINT. Returns the exit status."""
     begin_log("satellite")
+    faulthandler.enable()  # a watchdog ends it by SIGABRT: where it hung
     try:
         logging.getLogger().setLevel(config.log_level())
         asyncio.run(_run())
     except TimmyError as error:
-        log.error("%s", error)
+        log.error("%s", error, extra=about(FAILED))
         notify(f"STATUS={error}")
         return error.exit_status
     return EXIT_OK

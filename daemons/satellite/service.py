@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from daemons.config import Satellite
 from daemons.engines.base import AudioIn, AudioOut, EngineError, Frame
 from daemons.microphones import InputKeeper, input_of
-from daemons.notify import notify
+from daemons.notify import notify, watchdog_period_s
 from daemons.satellite.core import Answers, Deafness, End, HouseClock, Order, Play
 from daemons.speakers import HomeSpeaker, open_output
 from ipc.audio import FRAME_NS
@@ -61,6 +61,7 @@ class SatelliteService:
         self._links = {"stt": "connecting to stt", "tts": "connecting to tts"}
         make = microphone or input_of(settings.input)
         self._input = InputKeeper(make, self, self._input_changed) if make else None
+        self._heard = asyncio.Event()
         self._speaker: HomeSpeaker | None = None
         self._rate = USUAL_RATE
 
@@ -81,6 +82,8 @@ class SatelliteService:
                 for client, job in ((self._stt, self._hear_room), (self._tts, self._sound_room)):
                     tasks.append(asyncio.ensure_future(self._keep(client, job)))
                 tasks.append(asyncio.ensure_future(self._keep_time()))
+                if (period_s := watchdog_period_s()) is not None:
+                    tasks.append(asyncio.ensure_future(self._feed_watchdog(period_s)))
                 notify("READY=1")
                 self._told()
                 await stop.wait()
@@ -91,6 +94,19 @@ class SatelliteService:
                 await self._input.close()
             if self._speaker is not None:
                 await self._speaker.close()
+
+    async def beat(self) -> None:
+        """With the next frame of the microphone, where there is one that works; else at once. It feeds the watchdog."""
+        if self._input is not None and not self._input.trouble:
+            self._heard.clear()
+            await self._heard.wait()
+
+    async def _feed_watchdog(self, period_s: float) -> None:
+        while True:
+            await self.beat()
+            notify("WATCHDOG=1")
+            self._told()  # a speaker that is back says nothing itself
+            await asyncio.sleep(period_s)
 
     # --- the links to the house ---
 
@@ -157,6 +173,7 @@ class SatelliteService:
 
     def hear(self, frame: Frame) -> None:
         """A frame from the microphone. What the room's own speaker says is silence to the house."""
+        self._heard.set()
         if self._feed is None:
             return
         deaf = self._deafness.covers(frame.t_ns, frame.t_ns + FRAME_NS)
@@ -169,6 +186,7 @@ class SatelliteService:
 
     def silence(self) -> None:
         """The microphone went away: the house notices that nothing comes."""
+        self._heard.set()
 
     def _input_changed(self, detail: str) -> None:
         self._told()

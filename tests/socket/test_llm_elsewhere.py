@@ -12,7 +12,7 @@ from daemons.config import Config, Llm
 from daemons.llm.core import CHECK_QUESTION
 from daemons.llm.service import LlmService
 from ipc.client import Client
-from ipc.errors import CallError, Code
+from ipc.errors import EXIT_CONFIG, CallError, Code, ConfigError
 from ipc.messages import ChatMessage, Generate, Generated, Token
 from tests.support.fake_openai import FakeOpenAi
 from tests.support.llama_server import MODEL, llama_server
@@ -86,5 +86,17 @@ def test_a_server_that_goes_away_is_a_trouble_until_it_is_back(tmp_path: Path) -
                 with pytest.raises(CallError, match=r"start it, or set llm\.openai_url"):
                     await answer(client, "Well?")
                 assert "no server at" in made.trouble
+
+    asyncio.run(check())
+
+
+def test_a_refused_key_ends_the_daemon_for_good() -> None:
+    async def check() -> None:
+        with FakeOpenAi(key="s3cret") as fake:
+            made = service(fake.api)
+            with pytest.raises(ConfigError, match="wants a key") as caught:
+                await made.load()
+            assert caught.value.exit_status == EXIT_CONFIG
+            await made.close()
 
     asyncio.run(check())

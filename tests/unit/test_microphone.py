@@ -70,9 +70,10 @@ class FakeSounddevice(ModuleType):
         self.streams: list[Stream] = []
         self.go_on = threading.Event()
         self.go_on.set()
+        self.terminated = 0
 
     def _terminate(self) -> None:
-        pass
+        self.terminated += 1
 
     def _initialize(self) -> None:
         pass
@@ -102,6 +103,8 @@ def module(monkeypatch: pytest.MonkeyPatch) -> FakeSounddevice:
     fake = FakeSounddevice()
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
     monkeypatch.setattr(portaudio, "_mute_libraries", lambda: None)
+    monkeypatch.setattr(portaudio, "streams", portaudio._Streams())
+    monkeypatch.setattr(portaudio, "surroundings", lambda: ("card 0",))
     return fake
 
 
@@ -206,6 +209,30 @@ def test_a_sound_server_that_hangs_delays_nobody(module: FakeSounddevice) -> Non
     assert (error.code, "does not answer" in str(error)) == (Code.DEVICE_BUSY, True)
     module.go_on.set()
     assert stream.closed.wait(10)
+
+
+def test_a_second_stream_of_the_process_does_not_end_the_first(module: FakeSounddevice) -> None:
+    source, stream, lost = opened(module)
+    second, _, _ = opened(module)
+    assert (module.terminated, stream.closed.is_set(), lost.empty()) == (1, False, True)
+    for each in (source, second):
+        each.close()
+    opened(module)[0].close()
+    assert module.terminated == 2, "with nothing open it looks again"
+
+
+def test_what_was_plugged_in_is_found_at_the_price_of_a_loss(
+    module: FakeSounddevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, stream, lost = opened(module)
+    monkeypatch.setattr(portaudio, "surroundings", lambda: ("card 0", "card 1"))
+    second, _, _ = opened(module)
+    assert (module.terminated, stream.closed.is_set()) == (2, True)
+    assert lost.get(timeout=10).code is Code.DEVICE_LOST
+    stream.closed.clear()
+    source.close()
+    assert not stream.closed.is_set(), "PortAudio has forgotten it"
+    second.close()
 
 
 def test_samples_that_were_lost_are_told_but_not_each(

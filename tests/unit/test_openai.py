@@ -13,6 +13,7 @@ import pytest
 from daemons.config import OPENAI_CREDENTIAL, openai_key
 from daemons.engines.base import EngineError, Prompt, Usage
 from daemons.engines.openai import OpenAiModel
+from daemons.engines.servers import KeyRefused
 from ipc.errors import Code, ConfigError
 from tests.support.fake_ollama import LINES
 from tests.support.fake_openai import FakeOpenAi
@@ -195,14 +196,19 @@ def test_a_key(server: FakeOpenAi) -> None:
         await model.load()
         assert tuple((await ask(model))[0]) == LINES
 
-    async def refused(model: OpenAiModel) -> None:
-        for work in (model.load(), ask(model)):
-            error = await fails(work)
-            assert (error.code, "s3cret" in str(error)) == (Code.UPSTREAM_FAILED, False)
-            assert "refuses the key (401): set llm.openai_key_file" in str(error)
+    def refused(reason: str) -> Check:
+        async def check(model: OpenAiModel) -> None:
+            for work in (model.load(), ask(model)):
+                error = await fails(work)
+                assert isinstance(error, KeyRefused)
+                assert (error.code, "s3cre" in str(error)) == (Code.UPSTREAM_FAILED, False)
+                assert reason in str(error)
+
+        return check
 
     engine(welcome, server.api, key="s3cret")
-    engine(refused, server.api)
+    engine(refused("refuses the key (401): correct it in the file that llm.openai_key_file"), server.api, key="s3cre")
+    engine(refused("wants a key (401): put it into the file that llm.openai_key_file"), server.api)
 
 
 def test_an_address_without_its_path(server: FakeOpenAi) -> None:

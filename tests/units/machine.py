@@ -5,7 +5,9 @@ What is written there lies in a tmpfs and is gone with it. Needs root, and Debia
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -102,10 +104,9 @@ def _mount(stack: ExitStack, arguments: Sequence[str], target: Path) -> None:
 
 def _leader(nspawn: subprocess.Popen[bytes], console: Path) -> int:
     """The machine's first process."""
-    children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children")
     give_up = time.monotonic() + BOOT_S
     while time.monotonic() < give_up and nspawn.poll() is None:
-        for pid in children.read_text("ascii").split():
+        for pid in _children(nspawn):
             if _is_systemd(pid):
                 return int(pid)
         time.sleep(STEP_S)
@@ -132,9 +133,16 @@ def _up(machine: Machine) -> Machine:
 
 
 def _end(nspawn: subprocess.Popen[bytes]) -> None:
-    """A container has no last words worth waiting for."""
+    """A container has no last words worth waiting for. It would outlive the program that started it."""
+    for pid in _children(nspawn) if nspawn.poll() is None else []:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
     nspawn.kill()
     nspawn.wait()
+
+
+def _children(nspawn: subprocess.Popen[bytes]) -> list[str]:
+    return Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children").read_text("ascii").split()
 
 
 # --- the program in it -------------------------------------------------------------------------------------

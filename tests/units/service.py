@@ -38,6 +38,14 @@ class Services:
         self.machine = machine
         self.sockets = Path(f"/proc/{machine.leader}/root/run/timmy")
 
+    def make_whole(self) -> None:
+        """All are at work, with the usual configuration and without orders."""
+        for daemon in DAEMONS:
+            order(self.machine, daemon, Orders())
+        Path(f"{self.machine.root}/etc/timmy/timmy.toml").unlink(missing_ok=True)
+        self.machine.systemctl("start", "timmy.target")
+        until(lambda: all(map(self.ready, DAEMONS)), "all ready")
+
     # --- what they are asked ---
 
     async def answer(self, daemon: str, body: Body, ttl_ms: int = 30_000) -> Result:
@@ -66,6 +74,10 @@ class Services:
     def state(self, daemon: str) -> str:
         return self.machine.show(f"timmy-{daemon}.service", "ActiveState")
 
+    def said(self, daemon: str) -> str:
+        """Its status."""
+        return self.machine.show(f"timmy-{daemon}.service", "StatusText")
+
     def restarts(self, daemon: str) -> int:
         return int(self.machine.show(f"timmy-{daemon}.service", "NRestarts"))
 
@@ -91,3 +103,13 @@ def order(machine: Machine, daemon: str, orders: Orders) -> None:
     path.parent.mkdir(exist_ok=True)
     OrderBook(path).give(orders)
     path.chmod(0o644)
+
+
+def session_of(machine: Machine, user: str) -> dict[str, str]:
+    """The environment of a user who has a systemd of his own, also while he is not logged in."""
+    machine.systemctl("start", "dbus.socket", "systemd-logind.service")
+    machine.run("useradd", "--create-home", user, check=False)  # it is there when a test is tried again
+    uid = machine.run("id", "-u", user).stdout.strip()
+    machine.run("loginctl", "enable-linger", user)
+    until(lambda: machine.show(f"user@{uid}.service", "ActiveState") == "active")
+    return {"HOME": f"/home/{user}", "XDG_RUNTIME_DIR": f"/run/user/{uid}"}

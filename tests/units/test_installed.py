@@ -14,6 +14,7 @@ import pytest
 from ipc.audio import read_wav
 from ipc.endpoints import DAEMONS
 from ipc.messages import ListMemories, MemoryPage
+from tests.support.far import free_base
 from tests.support.suite import EXAMPLES, house, running
 from tests.units import machine as machines
 from tests.units.machine import PROGRAM, Machine
@@ -78,6 +79,7 @@ def test_from_nothing_to_a_spoken_turn_an_upgrade_and_nothing_again(
     machine: Machine, built: Path, tmp_path: Path
 ) -> None:
     """One story, in the order in which it happens to a machine."""
+    _leave_nothing(machine)
     before, knew = everything(machine), accounts(machine)
     _a_dry_run_does_nothing(machine, before)
     machines.put_models(machine)
@@ -91,10 +93,20 @@ def test_from_nothing_to_a_spoken_turn_an_upgrade_and_nothing_again(
     _an_upgrade_restarts_what_changed(machine, built, tmp_path)
     assert _remembered(services), "an upgrade forgets nothing"
     _uninstalling_keeps_what_is_remembered(machine)
-    machine.run(TIMMY, "uninstall", "--system", "--purge")
+    _leave_nothing(machine)
     assert sorted(everything(machine) - before) == []
     assert accounts(machine) == knew
-    assert machine.run("systemctl", "list-unit-files", "--no-legend", "timmy*", check=False).stdout == ""
+    assert units(machine) == []
+
+
+def _leave_nothing(machine: Machine) -> None:
+    machine.run(TIMMY, "uninstall", "--system", "--purge")
+
+
+def units(machine: Machine) -> list[str]:
+    """What systemd knows by our name."""
+    told = machine.run("systemctl", "list-unit-files", "--no-legend", "timmy*", check=False).stdout
+    return sorted(line.split()[0] for line in told.splitlines())
 
 
 def _a_dry_run_does_nothing(machine: Machine, before: set[str]) -> None:
@@ -144,3 +156,45 @@ def _uninstalling_keeps_what_is_remembered(machine: Machine) -> None:
     assert not (inside / "run/timmy").exists()
     assert not (inside / "usr/local/bin/timmy").exists()
     assert not list((inside / "usr/local").rglob("*timmy*"))
+
+
+def test_a_satellite_alone_from_nothing_to_nothing(machine: Machine) -> None:
+    """It needs no model, no daemon and no folder of its own."""
+    _leave_nothing(machine)
+    before, knew = everything(machine), accounts(machine)
+    assert "timmy-satellite.service" in machine.run(TIMMY, "install", "--satellite", "--system", "--dry-run").stdout
+    assert everything(machine) == before
+    done = machine.run(TIMMY, "install", "--satellite", "--system", check=False)
+    assert (done.returncode, "house.address is not set" in done.stderr) == (78, True), done.stderr
+    assert units(machine) == ["timmy-satellite.service", "timmy.slice"]
+    _it_is_all_that_status_and_doctor_see(machine)
+    machine.run("install", "-d", "-o", "timmy", "-g", "timmy", "-m", "700", "/etc/timmy/keys")
+    machine.run(TIMMY, "keys", "new", user="timmy", environ={"XDG_CONFIG_HOME": "/etc", "HOME": "/root"})
+    machine.write(
+        "/etc/timmy/timmy.toml", f'[house]\naddress = "127.0.0.1"\nport = {free_base()}\nkey = "{"k" * 40}"\n'
+    )
+    machine.run(TIMMY, "install", "--satellite", "--system")
+    said = machine.show("timmy-satellite.service", "StatusText")
+    assert "connecting to stt" in said or "stt does not answer at tcp://127.0.0.1:" in said
+    assert machine.show("timmy-satellite.service", "UnitFileState") == "enabled"
+    machine.run(TIMMY, "uninstall", "--system")
+    assert units(machine) == []
+    assert {path for path in everything(machine) - before if "timmy" in path} == {
+        *("/etc/timmy", "/etc/timmy/keys", "/etc/timmy/keys/secret", "/etc/timmy/timmy.toml")
+    }
+    _leave_nothing(machine)
+    assert sorted(everything(machine) - before) == []
+    assert accounts(machine) == knew
+
+
+def _it_is_all_that_status_and_doctor_see(machine: Machine) -> None:
+    status = machine.run(TIMMY, "status", environ={"HOME": "/root"}, check=False)
+    assert status.returncode == 69
+    heading, row = status.stdout.strip().splitlines()
+    assert heading.startswith("service")
+    assert row.startswith("satellite")
+    assert "house.address is not set" in row
+    told = machine.run(TIMMY, "doctor", "--json", environ={"HOME": "/root"}, check=False).stdout
+    checks = {check["name"]: check for check in json.loads(told)["checks"]}
+    assert not {"llm model", "daemons", "ollama"} & set(checks)
+    assert checks["services"]["advice"] == "correct it, then: systemctl restart timmy-satellite.service"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,34 +16,12 @@ from ipc.endpoints import DAEMONS
 from ipc.errors import CallError
 from ipc.messages import Answered, Ask, ChatMessage, Generate, Ping, Pong
 from tests.units import machine as machines
-from tests.units.service import TIMMY, WATCHDOG_S, Services, order, until, with_fakes
+from tests.units.service import TIMMY, WATCHDOG_S, Services, order, session_of, until
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.usefixtures("whole")]
 QUESTION = Ask(conversation="test", text="What is the capital of France?", speak=False)
 FED = "WatchdogTimestampMonotonic"
 PROMPT = Generate(messages=[ChatMessage(role="user", content="a")], max_tokens=64)
-
-
-@pytest.fixture(scope="module")
-def services(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    with machines.booted(tmp_path_factory.mktemp("machine"), machines.binds()) as machine:
-        machines.put_program(machine, built)
-        machines.put_models(machine)
-        yield with_fakes(machine)
-
-
-@pytest.fixture(autouse=True)
-def whole(services: Services) -> None:
-    """Every test finds all daemons at work, and leaves no orders behind."""
-    for daemon in DAEMONS:
-        order(services.machine, daemon, Orders())
-    Path(f"{services.machine.root}/etc/timmy/timmy.toml").unlink(missing_ok=True)
-    services.machine.systemctl("start", "timmy.target")
-    until(lambda: all(map(services.ready, DAEMONS)), "all ready")
-
-
-def _status(services: Services, daemon: str) -> str:
-    return services.machine.show(f"timmy-{daemon}.service", "StatusText")
 
 
 # --- sockets ---
@@ -87,8 +65,9 @@ def test_no_second_one_takes_the_socket(services: Services) -> None:
 
 def test_members_of_the_group_are_served_and_nobody_else(services: Services) -> None:
     machine = services.machine
-    machine.run("useradd", "--create-home", "--groups", "timmy", "member")
-    machine.run("useradd", "--create-home", "stranger")
+    # They are there when this is tried again.
+    machine.run("useradd", "--create-home", "--groups", "timmy", "member", check=False)
+    machine.run("useradd", "--create-home", "stranger", check=False)
     environ = {"TIMMY_RUNTIME": "/run/timmy"}
     for user, served in (("member", True), ("stranger", False)):
         asked = machine.run(
@@ -174,12 +153,12 @@ def test_a_reload_applies_what_can_be_and_says_what_cannot(services: Services) -
     pid = services.pid("memory")
     services.machine.write("/etc/timmy/timmy.toml", "[memory]\nrelevance = 0.9\nthreads = 3\n")
     services.machine.systemctl("reload", "timmy-memory.service")
-    until(lambda: "1 keys changed" in _status(services, "memory"), "the status tells")
-    assert "memory.threads will hold after a restart" in _status(services, "memory")
+    until(lambda: "1 keys changed" in services.said("memory"), "the status tells")
+    assert "memory.threads will hold after a restart" in services.said("memory")
     services.machine.write("/etc/timmy/timmy.toml", "[memory]\nrelevance = 0.9\nthreads = 3\n[llm]\nengin = 1\n")
     services.machine.systemctl("reload", "timmy-memory.service")
-    until(lambda: "stays as it was" in _status(services, "memory"), "the status tells")
-    assert "did you mean 'engine'" in _status(services, "memory")
+    until(lambda: "stays as it was" in services.said("memory"), "the status tells")
+    assert "did you mean 'engine'" in services.said("memory")
     assert services.pid("memory") == pid
 
 
@@ -190,7 +169,7 @@ def test_a_wrong_configuration_is_not_tried_again_and_again(services: Services) 
     assert services.machine.show("timmy-stt.service", "ExecMainStatus") == "78"
     assert services.restarts("stt") == 0
     assert services.machine.show("timmy-stt.socket", "ActiveState") == "inactive"
-    assert "did you mean 'model'" in _status(services, "stt")
+    assert "did you mean 'model'" in services.said("stt")
     assert services.ready("tts"), "the others go on"
     services.machine.write("/etc/timmy/timmy.toml", "")
     services.machine.systemctl("start", "timmy.target", "timmy-stt.socket")
@@ -240,7 +219,7 @@ def test_status_and_doctor_see_what_systemd_sees(services: Services) -> None:
 
 
 def test_doctor_says_who_lacks_the_group(services: Services) -> None:
-    services.machine.run("useradd", "--create-home", "outsider")
+    services.machine.run("useradd", "--create-home", "outsider", check=False)
     told = services.machine.run(
         TIMMY, "doctor", "--json", user="outsider", environ={"HOME": "/home/outsider"}, check=False
     ).stdout
@@ -251,20 +230,15 @@ def test_doctor_says_who_lacks_the_group(services: Services) -> None:
 def test_a_user_has_daemons_of_his_own_that_outlive_the_session(services: Services) -> None:
     machine = services.machine
     machine.systemctl("stop", "timmy.target")
-    machine.systemctl("start", "dbus.socket", "systemd-logind.service")
-    machine.run("useradd", "--create-home", "owner", check=False)  # it is there when this is tried again
-    uid = machine.run("id", "-u", "owner").stdout.strip()
-    machine.run("loginctl", "enable-linger", "owner")
-    until(lambda: machine.show(f"user@{uid}.service", "ActiveState") == "active")
+    environ = session_of(machine, "owner")
     machine.run("cp", "-r", "/var/cache/timmy/models", "/opt/models")
     machine.run("mkdir", "-p", "/home/owner/.cache/timmy", user="owner")
     machine.run("cp", "-r", "/opt/models", "/home/owner/.cache/timmy/models", user="owner")
-    environ = {"HOME": "/home/owner", "XDG_RUNTIME_DIR": f"/run/user/{uid}"}
     machine.run(TIMMY, "install", "--user", user="owner", environ=environ)
     reports = json.loads(machine.run(TIMMY, "status", "--json", user="owner", environ=environ).stdout)
     assert {report["state"] for report in reports.values()} <= {"ready", "degraded"}
     assert {report["unit"]["state"] for report in reports.values()} == {"active (running)"}
-    sockets = Path(f"/proc/{machine.leader}/root/run/user/{uid}/timmy")
+    sockets = Path(f"/proc/{machine.leader}/root{environ['XDG_RUNTIME_DIR']}/timmy")
     assert sockets.stat().st_mode & 0o777 == 0o700
     _find_a_sound_server_elsewhere(machine, environ)
     machine.run(TIMMY, "uninstall", "--user", "--purge", user="owner", environ=environ)

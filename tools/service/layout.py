@@ -21,11 +21,28 @@ CLOSED = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
+_SHARED = ("timmy-.service.d/", "timmy.slice")
+"""Files among the units that every part needs."""
+
 
 class InstallError(TimmyError):
     """It cannot be installed like this."""
 
     exit_status = EXIT_USAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What can be installed: `services` of systemd, and the unit that is `wanted` at each start of the machine."""
+
+    name: str
+    services: tuple[str, ...]
+    wanted: str
+
+
+HOUSE = Part("house", DAEMONS, "timmy.target")
+SATELLITE = Part("satellite", ("satellite",), "timmy-satellite.service")
+PARTS = (HOUSE, SATELLITE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +99,33 @@ def shipped() -> Path:
     raise InstallError(f"the unit files are missing from {sys.prefix}/share/timmy: install the program again")
 
 
-def files(where: Layout, version: int, python: Path, settings: config.Config) -> dict[Path, str]:
-    """Path and text of all that is to be there. `version`: of the systemd that will read them."""
+def files(where: Layout, version: int, python: Path, settings: config.Config, part: Part = HOUSE) -> dict[Path, str]:
+    """Path and text of all that is to be there for a part. `version`: of the systemd that will read them."""
     source = shipped()
     found = _texts(source / "units", where.units) | _texts(source / where.scope, where.units)
     for newer in sorted(source.glob("[0-9]*")):
         if int(newer.name) <= version:
             found |= _texts(newer, where.units)
+    found = {path: text for path, text in found.items() if _is_of(part, path.relative_to(where.units).as_posix())}
     if where.scope == "system":
-        for kind in ("sysusers.d", "tmpfiles.d"):
-            found |= _texts(source / kind, where.prefix / "lib" / kind)
-        found |= _network(where, settings)
-    found |= _door(where, settings)
+        found |= _texts(source / "sysusers.d", where.prefix / "lib/sysusers.d")
+    if part == SATELLITE:
+        found |= _way(where, settings)
+    else:
+        found |= _house_s_own(where, source, settings)
     return {path: text.replace("@python@", str(python)) for path, text in found.items()}
+
+
+def _is_of(part: Part, name: str) -> bool:
+    """Whether a file among the units is for that part; some are for both."""
+    return name.startswith(_SHARED) or name.startswith("timmy-satellite.") == (part == SATELLITE)
+
+
+def _house_s_own(where: Layout, source: Path, settings: config.Config) -> dict[Path, str]:
+    found = _door(where, settings)
+    if where.scope == "system":
+        found |= _texts(source / "tmpfiles.d", where.prefix / "lib/tmpfiles.d") | _network(where, settings)
+    return found
 
 
 def _texts(source: Path, target: Path) -> dict[Path, str]:
@@ -122,8 +153,18 @@ def _network(where: Layout, settings: config.Config) -> dict[Path, str]:
     host = urlsplit(url).hostname or ""
     if host in LOCAL:
         return {}
-    addresses = " ".join(_addresses(host, key))
+    addresses = " ".join(_addresses(host, f"llm.{key}"))
     return {path: f"# {url}, and who knows its address.\n[Service]\nIPAddressAllow={addresses}\n"}
+
+
+def _way(where: Layout, settings: config.Config) -> dict[Path, str]:
+    """What a satellite may reach: the configured address of its house. A user's systemd cannot limit that."""
+    host = settings.house.address
+    if where.scope != "system" or not host:
+        return {}
+    addresses = " ".join(_addresses(host, "house.address"))
+    text = f"# house.address is {host}, and who knows its address.\n[Service]\nIPAddressAllow={addresses}\n"
+    return {where.units / "timmy-satellite.service.d" / "35-house.conf": text}
 
 
 NEAR = "localhost link-local 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7"
@@ -136,7 +177,9 @@ def _door(where: Layout, settings: config.Config) -> dict[Path, str]:
     if not settings.network.listen:
         return {}
     near = ipaddress.ip_address(settings.network.listen).is_private
-    text = f"# network.listen is {settings.network.listen}.\n[Service]\nRestrictAddressFamilies=AF_INET AF_INET6\n"
+    # Whoever binds a TCP port with libzmq asks the kernel for its interfaces, and is aborted when that is refused.
+    families = "RestrictAddressFamilies=AF_INET AF_INET6 AF_NETLINK"
+    text = f"# network.listen is {settings.network.listen}.\n[Service]\n{families}\n"
     if where.scope == "system":
         text += f"PrivateNetwork=no\nIPAddressAllow={NEAR if near else 'any'}\n"
     return {where.units / f"timmy-{daemon}.service.d" / "40-door.conf": text for daemon in DAEMONS}
@@ -146,7 +189,7 @@ def _addresses(host: str, key: str) -> list[str]:
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError as error:
-        raise InstallError(f"the address of {host!r} (llm.{key}) is not known: {error.strerror}") from None
+        raise InstallError(f"the address of {host!r} ({key}) is not known: {error.strerror}") from None
     if host in found:
         return [host]
     lines = [line.split() for line in Path("/etc/resolv.conf").read_text("utf-8").splitlines()]
@@ -166,7 +209,8 @@ def interpreter(where: Layout) -> Path:
 
 
 def installed(where: Layout) -> dict[str, dict[str, str]]:
-    """The manifest: `files` with their texts' owners, `daemons` with their sums. Empty where nothing is installed."""
+    """The manifest: `files` with the parts that need them, `folders`, `daemons` with their sums. Empty where nothing
+    is installed."""
     try:
         found: dict[str, dict[str, str]] = json.loads(where.manifest.read_text("utf-8"))
     except FileNotFoundError:

@@ -18,6 +18,12 @@ _PROPERTIES = (
     *("StatusText", "WatchdogUSec", "WatchdogTimestampMonotonic"),
 )
 _ANSWER_S = 5.0
+
+SERVICES = (*DAEMONS, "satellite")
+"""What may be installed, by its name in `timmy-NAME.service`."""
+
+_NO_CREDENTIAL = "243"
+"""EXIT_CREDENTIALS (systemd.exec(5)): the process was not begun, so it cannot say so itself."""
 _KILLED = ("2", "3", "killed", "dumped")
 """ExecMainCode, or EXIT_CODE in the journal, of a process that a signal ended (CLD_KILLED, CLD_DUMPED)."""
 
@@ -27,7 +33,7 @@ _PROCESS_EXIT = "98e322203f7a4ed290d09fe03c09fe15"
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One daemon's service. `last_exit`: how its last process ended, empty: none has. `watchdog_s`: 0, none."""
+    """One service. `last_exit`: how its last process ended, empty: none has. `watchdog_s`: 0, none."""
 
     state: str
     result: str
@@ -41,30 +47,30 @@ class Unit:
 
 
 def manager() -> tuple[str, ...] | None:
-    """How to call the systemd that has the daemons: the machine's or this user's, first the one whose sockets are
-    in use; None where neither has."""
+    """How to call the systemd that has the daemons, or the satellite: the machine's or this user's, first the one
+    whose sockets are in use; None where neither has."""
     known = [("systemctl",), ("systemctl", "--user")]
     for command in known if daemons_dir() == SYSTEM_RUNTIME else reversed(known):
-        if any(unit["LoadState"] == "loaded" for unit in _show(command)):
+        if _show(command):
             return command
     return None
 
 
 def units(command: tuple[str, ...] | None) -> dict[str, Unit]:
-    """By daemon. Empty without a systemd that has them."""
+    """By name, those that are installed. Empty without a systemd that has them."""
     found = _show(command) if command else []
-    return {_daemon(each["Id"]): _unit(each, command or ()) for each in found}
+    return {_name(each["Id"]): _unit(each, command or ()) for each in found}
 
 
-def _daemon(unit: str) -> str:
+def _name(unit: str) -> str:
     return unit.removeprefix("timmy-").removesuffix(".service")
 
 
 def _show(command: tuple[str, ...]) -> list[dict[str, str]]:
-    names = [f"timmy-{daemon}.service" for daemon in DAEMONS]
+    names = [f"timmy-{name}.service" for name in SERVICES]
     told = _output([*command, "show", f"--property={','.join(_PROPERTIES)}", *names])
     blocks = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in told.split("\n\n")]
-    return [block for block in blocks if "Id" in block]
+    return [block for block in blocks if block.get("LoadState") == "loaded"]
 
 
 def _unit(shown: Mapping[str, str], command: tuple[str, ...]) -> Unit:
@@ -72,13 +78,14 @@ def _unit(shown: Mapping[str, str], command: tuple[str, ...]) -> Unit:
     if code == "0" and shown["NRestarts"] != "0":  # it runs: systemd has forgotten the one before
         code, status = _exit_in_journal(shown["Id"], command)
     last = "" if code == "0" else f"signal {status}" if code in _KILLED else f"status {status}"
+    unread = f"a credential cannot be read: `systemctl cat {shown['Id']}` shows where LoadCredential= looks for it"
     return Unit(
         state=f"{shown['ActiveState']} ({shown['SubState']})",
         result=shown["Result"],
         restarts=int(shown["NRestarts"]),
         last_exit=last,
         watchdog_s=_seconds(shown["WatchdogUSec"]),
-        said=shown["StatusText"],
+        said=shown["StatusText"] or (unread if status == _NO_CREDENTIAL else ""),
     )
 
 
@@ -106,15 +113,25 @@ def _seconds(span: str) -> float:
 
 
 def scores(command: tuple[str, ...]) -> dict[str, float]:
-    """By daemon, what `systemd-analyze security` finds: 0 is closed, 10 open."""
-    names = [f"timmy-{daemon}.service" for daemon in DAEMONS]
+    """By name, what `systemd-analyze security` finds: 0 is closed, 10 open."""
+    names = [f"timmy-{name}.service" for name in SERVICES]
     told = _output(["systemd-analyze", *command[1:], "security", "--no-pager", "--json=short"])
     try:
         listed = json.loads(told or "[]")
     except ValueError:
         return {}
     found = {each["unit"]: float(each["exposure"]) for each in listed if each["unit"] in names}
-    return {_daemon(name): score for name, score in found.items()}
+    return {_name(name): score for name, score in found.items()}
+
+
+def has_door(command: tuple[str, ...]) -> bool:
+    """Whether the daemons were let out to a network when they were installed (network.listen)."""
+    return "/40-door.conf" in _output([*command, "show", "--property=DropInPaths", f"timmy-{DAEMONS[0]}.service"])
+
+
+def is_satellite_alone() -> bool:
+    """Whether a satellite is all that is installed here: it needs no daemon and no model."""
+    return set(units(manager())) == {"satellite"}
 
 
 def lacks_group() -> bool:
