@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from daemons import config
 from daemons.engines.base import EngineInfo
 from daemons.journald import FAILED, READY, REFUSED, RELOADED, STOPPING, JournalHandler, about, stderr_is_journal
-from daemons.notify import notify, notify_reloading, watchdog_period_s
+from daemons.notify import WATCHDOG, notify, notify_reloading, watchdog_period_s
 from ipc.activation import passed_sockets
 from ipc.call import Call, Handler
 from ipc.endpoints import runtime_dir
@@ -203,7 +203,7 @@ class _Daemon:
         told = self._service.trouble
         while True:
             await self._service.beat()
-            notify("WATCHDOG=1")
+            notify(WATCHDOG)
             if self._service.trouble != told:
                 told = self._service.trouble
                 notify(f"STATUS={told or 'ready'}")

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from daemons.config import Satellite
 from daemons.engines.base import AudioIn, AudioOut, EngineError, Frame
 from daemons.microphones import InputKeeper, input_of
-from daemons.notify import notify, watchdog_period_s
+from daemons.notify import WATCHDOG, notify, watchdog_period_s
 from daemons.satellite.core import Answers, Deafness, End, HouseClock, Order, Play
 from daemons.speakers import HomeSpeaker, open_output
 from ipc.audio import FRAME_NS
@@ -104,7 +104,7 @@ class SatelliteService:
     async def _feed_watchdog(self, period_s: float) -> None:
         while True:
             await self.beat()
-            notify("WATCHDOG=1")
+            notify(WATCHDOG)
             self._told()  # a speaker that is back says nothing itself
             await asyncio.sleep(period_s)
 

@@ -17,6 +17,11 @@ from tools.harness.proxy import Hop
 from tools.harness.talk import Line, Open, Reply
 from tools.supervise import Child, fresh_log, log_dir
 
+ABORT_S = 2.0
+"""An aborted daemon has written by then where it was."""
+
+LOG_END_CHARS = 4000
+
 
 class Daemon:
     """A context manager: ready when entered.
@@ -128,11 +133,14 @@ class Daemon:
         return self.wait_end()
 
     def wait_end(self, timeout_s: float = PATIENCE_S) -> int:
-        """Its exit status, when it ends by itself. One that does not is killed. Raises HarnessError then."""
-        ended = _readable(self._child.pidfd, timeout_s)
-        if not ended:
+        """Its exit status, when it ends by itself. One that does not is aborted. Raises HarnessError then, with the end
+        of its log, which tells where it was."""
+        if not _readable(self._child.pidfd, timeout_s):
+            self._child.signal(signal.SIGABRT)
+            _readable(self._child.pidfd, ABORT_S)
             self.kill()
-            raise HarnessError(f"{self.name} did not end within {timeout_s:g} s and was killed")
+            told = self.log.read_text("utf-8", "replace")[-LOG_END_CHARS:]
+            raise HarnessError(f"{self.name} did not end within {timeout_s:g} s and was aborted:\n{told}")
         return self._child.reap()
 
     def stopped(self) -> AbstractContextManager[None]:
