@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TextIO
 
 import click
 
-from ipc.endpoints import DAEMONS
+from ipc.endpoints import DAEMONS, daemons_dir, observer_path
 from ipc.messages import REGISTRY, Kind
 from ipc.network import House
 from ipc.observer import FROM_CLIENT, Observed, Observer
@@ -72,12 +72,19 @@ def tap(
         click.echo(as_json(seen) if decode else as_line(seen))
 
     observer = Observer(daemons or DAEMONS, house=house)
+    if house is None and (absent := _absent(daemons or DAEMONS)):
+        click.echo(f"not running: {', '.join(absent)}. What they say is shown as soon as they do (timmy up).", err=True)
     try:
         asyncio.run(_watch(observer, _wanted(types, rid), take, seconds))
     except KeyboardInterrupt:
         click.echo()
     finally:
         click.echo(f"{observer.lost} messages were not seen", err=True)
+
+
+def _absent(daemons: Sequence[str]) -> list[str]:
+    folder = daemons_dir()
+    return [daemon for daemon in daemons if not observer_path(daemon, folder).exists()]
 
 
 def _wanted(types: frozenset[str], rid: str) -> Callable[[Observed], bool]:
