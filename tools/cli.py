@@ -8,6 +8,7 @@ could not be done, 73 a socket or lock cannot be had, 74 the disk, 75 try again 
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -122,6 +123,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows no € or █ shows a question mark
     status = run(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -41,7 +41,7 @@ def _digits(context: click.Context, option: click.Parameter, value: str | None) 
 @click.option("--type", "types", multiple=True, callback=_types, help="Only messages of this type; may be repeated.")
 @click.option("--rid", callback=_digits, help="Only requests whose id begins or ends so.")
 @click.option("--decode", is_flag=True, help="Print every field, as JSON.")
-@click.option("--out", type=click.File("w", encoding="utf-8"), help="Write JSON lines to this file, too.")
+@click.option("--out", type=click.File("w", encoding="utf-8", lazy=False), help="Write JSON lines to this file, too.")
 @house_option
 @click.option("--seconds", type=click.FloatRange(0), help="Stop after so long; else Ctrl-C does.")
 def tap(

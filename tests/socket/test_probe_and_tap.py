@@ -240,7 +240,11 @@ def test_a_tap_says_who_of_those_that_it_watches_is_not_there(capsys: pytest.Cap
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [(["--type", "tokens"], "there is no message 'tokens'"), (["--rid", "x"], "hexadecimal digits")],
+    [
+        (["--type", "tokens"], "there is no message 'tokens'"),
+        (["--rid", "x"], "hexadecimal digits"),
+        (["--seconds", "0", "--out", "/no/such/folder"], "'/no/such/folder': No such file or directory"),
+    ],
 )
 def test_a_wrong_filter_is_told(options: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["tap", *options]) == EXIT_USAGE
