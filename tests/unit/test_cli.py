@@ -18,7 +18,7 @@ import pytest
 from daemons.catalogue import MODELS
 from ipc import messages
 from ipc.endpoints import DAEMONS, Lock
-from ipc.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, CallError, Code
+from ipc.errors import EXIT_CONFIG, EXIT_OK, EXIT_SOFTWARE, EXIT_UNAVAILABLE, EXIT_USAGE, CallError, Code
 from ipc.messages import Answered, Ask, Delta, Done, Result, Say
 from ipc.server import Call
 from tests.support.daemon_thread import DaemonThread
@@ -275,8 +275,13 @@ def test_say(capsys: pytest.CaptureFixture[str], runtime: Path) -> None:
         return Done()
 
     with DaemonThread("dialog", {Say: hear}, runtime):
-        assert Run(capsys, "say", "Dinner", "is ready.").status == EXIT_OK
-    assert said == [(messages.HOME, "Dinner is ready.")]
+        with DaemonThread("tts", {}, runtime):
+            assert Run(capsys, "say", "Dinner", "is ready.").status == EXIT_OK
+        with DaemonThread("tts", {}, runtime, "degraded"):
+            deaf = Run(capsys, "say", "Is anybody there?")
+            assert Run(capsys, "say", "--conversation", "kitchen", "You, there.").status == EXIT_OK
+    assert said == [(messages.HOME, "Dinner is ready."), ("kitchen", "You, there.")]
+    assert (deaf.status, deaf.out, deaf.err.count("\n")) == (EXIT_SOFTWARE, "", 1)
 
 
 # --- models, config, doctor ---
