@@ -108,7 +108,9 @@ def begin_log(name: str) -> JournalHandler | None:
     """Logs to stderr, line by line, or to the journal where stderr is that."""
     journal = JournalHandler(name) if stderr_is_journal() else None
     if journal is None:
-        handler = logging.StreamHandler(sys.stderr)
+        # A descriptor of its own: sounddevice turns number 2 away from the terminal whenever it looks for devices.
+        stderr = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+        handler = logging.StreamHandler(stderr)
         handler.setFormatter(_OneLine(name))
         logging.basicConfig(handlers=[handler], level=logging.INFO)
     else:

@@ -10,9 +10,9 @@ import click
 import msgspec
 
 from ipc.client import Client
-from ipc.errors import CallError
+from ipc.errors import CallError, Code
 from ipc.limits import TEXT_MAX_CHARS
-from ipc.messages import HOME, Answered, Ask, Conversation, Delta, Say
+from ipc.messages import HOME, Answered, Ask, Conversation, Delta, Say, Status, StatusReport
 from ipc.text import printable
 from tools.show import json_option, print_json
 
@@ -151,4 +151,15 @@ async def answer(request: Ask, on_piece: Callable[[str], None]) -> Answered:
 
 async def _say(request: Say) -> None:
     async with Client("dialog", "say") as dialog:
+        await dialog.wait_connected()
+        if request.conversation == HOME:
+            await _check_speaker()
         await dialog.request(request, ttl_ms=SPEAK_MS)
+
+
+async def _check_speaker() -> None:
+    """Raises CallError where nobody would hear it."""
+    async with Client("tts", "say") as tts:
+        status = await tts.request(Status())
+    if isinstance(status, StatusReport) and status.state == "degraded":
+        raise CallError(Code.DEVICE_MISSING, status.detail)

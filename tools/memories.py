@@ -45,8 +45,14 @@ def list_(as_json: bool) -> None:
         click.echo("nothing is remembered", err=True)
 
 
+class _Id(click.IntRange):
+    """A memory's number."""
+
+    name = "id, as `timmy memory list` shows it"
+
+
 @memory.command()
-@click.argument("ids", type=click.IntRange(min=1), nargs=-1, required=True)
+@click.argument("ids", type=_Id(min=1), nargs=-1, required=True)
 def forget(ids: tuple[int, ...]) -> None:
     """Erase memories for good, by the ids that the list shows.
 

@@ -77,6 +77,10 @@ def verify(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> None:
     timmy models verify
     timmy models verify joe --json
     """
+    from tools import pull as puller
+
+    for name in names:
+        puller.check_name(name)
     here = [name for name in MODELS if catalogue.model_folder(name).is_dir()] + _fetched()
     found = [_entry(name, sums=True) for name in names or here]
     if as_json:

@@ -31,6 +31,8 @@ def _messages(context: click.Context, option: click.Parameter, values: tuple[str
     if values == (HELLO,):
         return []
     first, *rest = values or ("ping",)
+    if alone := [word for word in (first, *rest) if word == HELLO] + [word for word in rest if word in WORDS]:
+        raise click.BadParameter(f"{alone[0]!r} stands alone: ask for it by itself", context, option)
     bodies = [WORDS.get(first) or parsed(first), *map(parsed, rest)]
     if bodies[0].KIND is not Kind.REQUEST:
         raise click.BadParameter(f"{bodies[0].type_name()!r} is no request, so it cannot come first", context, option)

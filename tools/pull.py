@@ -42,6 +42,12 @@ def pull(names: Sequence[str], config: Config, cache: Path, *, thorough: bool) -
     return fetched
 
 
+def check_name(name: str) -> None:
+    """Raises UsageError when no model can have it."""
+    if name not in MODELS:
+        _elsewhere(name)
+
+
 def _elsewhere(name: str) -> hub.Wanted | None:
     """Where a name outside the catalogue is to be had; None: from Ollama."""
     source = hub.wanted(name)

@@ -17,14 +17,26 @@ def print_json(value: Any) -> None:
     click.echo(printable_json(value, indent=2))
 
 
+_NARROWEST = 8
+"""Characters of a cell that stay in one line however narrow the terminal is: three-letter columns nobody can read."""
+
+_GAP = 2
+
+
 def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table as wide as the terminal; as wide as need be when it goes to a file."""
+    """A table as wide as the terminal, which breaks the lines itself where that is too narrow for any table; as wide as
+    need be when it goes to a file."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
+    rows = list(rows)
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=400)
+    columns = zip(titles, *rows, strict=True)
+    least = sum(min(_NARROWEST, max(map(cell_len, cells))) for cells in columns) + _GAP * (len(titles) - 1)
+    console.width = max(console.width, least)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in titles:
         table.add_column(title, overflow="fold")

@@ -19,7 +19,7 @@ from tools.recorded import TurnResult, open_talk
 
 @click.command()
 @click.option("--wav", "wavs", type=click.Path(path_type=Path), multiple=True, help="A recorded question; repeatable.")
-@click.argument("more", type=click.Path(path_type=Path), nargs=-1)
+@click.argument("more", type=click.Path(path_type=Path), nargs=-1, metavar="[WAV]...")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write each answer there as a WAV.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a turn.")
 def talk(wavs: Sequence[Path], more: Sequence[Path], out: Path | None, as_json: bool) -> None:

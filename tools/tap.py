@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
 import click
 
-from ipc.endpoints import DAEMONS
+from ipc.endpoints import DAEMONS, daemons_dir, observer_path
 from ipc.messages import REGISTRY, Kind
 from ipc.network import House
 from ipc.observer import FROM_CLIENT, Observed, Observer
@@ -46,7 +46,7 @@ def _digits(context: click.Context, option: click.Parameter, value: str | None) 
 @click.option("--type", "types", multiple=True, callback=_types, help="Only messages of this type; may be repeated.")
 @click.option("--rid", callback=_digits, help="Only requests whose id begins or ends so.")
 @click.option("--decode", is_flag=True, help="Print every field, as JSON.")
-@click.option("--out", type=click.File("w", encoding="utf-8"), help="Write JSON lines to this file, too.")
+@click.option("--out", type=click.File("w", encoding="utf-8", lazy=False), help="Write JSON lines to this file, too.")
 @house_option
 @click.option("--seconds", type=click.FloatRange(0), help="Stop after so long; else Ctrl-C does.")
 def tap(
@@ -77,6 +77,8 @@ def tap(
         click.echo(as_json(seen) if decode else as_line(seen))
 
     observer = Observer(daemons or DAEMONS, house=house)
+    if house is None and (absent := _absent(daemons or DAEMONS)):
+        click.echo(f"not running: {', '.join(absent)}. What they say is shown as soon as they do (timmy up).", err=True)
     try:
         with _stepped_back():
             asyncio.run(_watch(observer, _wanted(types, rid), take, seconds))
@@ -96,6 +98,11 @@ def _stepped_back() -> Iterator[None]:
     finally:
         with suppress(PermissionError):  # only root can go back
             os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+def _absent(daemons: Sequence[str]) -> list[str]:
+    folder = daemons_dir()
+    return [daemon for daemon in daemons if not observer_path(daemon, folder).exists()]
 
 
 def _wanted(types: frozenset[str], rid: str) -> Callable[[Observed], bool]:

@@ -3,6 +3,7 @@
  *   timmy FOLDER ask QUESTION      prints the answer as it comes, then how the request ended
  *   timmy FOLDER cancel QUESTION   the same, but gives the question up after the first words
  *
+ * FOLDER has the sockets: $XDG_RUNTIME_DIR/timmy, else /tmp/timmy-UID; `timmy doctor` prints it.
  * cc -o timmy timmy.c -lzmq -lmsgpackc     (Debian: libzmq3-dev libmsgpack-dev)
  * Exit status: 0 the request ended with a result or as it was cancelled, 1 with an error, 2 wrong usage.
  */
@@ -90,7 +91,7 @@ static void begin(msgpack_packer *to, const char *type, Request *request, uint64
 }
 
 static void leave(Connection *connection, msgpack_sbuffer *buffer) {
-    if (zmq_send(connection->socket, buffer->data, buffer->size, 0) < 0) fail("the daemon cannot be sent to");
+    if (zmq_send(connection->socket, buffer->data, buffer->size, 0) < 0) fail("nobody takes it: does dialog run in this folder?");
     msgpack_sbuffer_destroy(buffer);
 }
 

@@ -71,6 +71,7 @@ def test_the_list_is_walked_through_by_keyboard(browser: Browser, width: int) ->
     assert browser.run("return getComputedStyle(arguments[0]).outlineStyle", listbox) == "solid"
     options = browser.all("#turn-list [role=option]")
     for key, place in (
+        (Keys.HOME, 0),
         (Keys.ARROW_DOWN, 1),
         (Keys.ARROW_DOWN, 2),
         (Keys.ARROW_UP, 1),
@@ -107,6 +108,9 @@ def test_turns_without_a_sound_are_told_from_others(browser: Browser) -> None:
     texts = [option.text for option in browser.all("#turn-list [role=option]")[:4]]
     assert [text.split(" · ")[1].split("\n")[0] for text in texts] == ["unfinished", "cancelled", "failed", "typed"]
     assert all("no sound" in text for text in texts[:3])
+    newest_with_sound = next(each for each in browser.all("#turn-list [role=option]") if "no sound" not in each.text)
+    assert _chosen(browser) == newest_with_sound
+    browser.all("#turn-list [role=option]")[0].click()
     assert browser.one("#turn-title").text.endswith("no sound")
     assert browser.all("#waterfall .sum") == []
 

@@ -126,6 +126,23 @@ def test_an_answer_that_breaks_off_ends_its_line(tmp_path: Path) -> None:
         )
 
 
+async def _foreign(call: Call) -> Result:
+    await call.send(Delta(text="Fünf €."))
+    return Answered(said="Fünf €.", prompt_tokens=1, cached_tokens=0, completion_tokens=1, memories=0)
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "Fünf €."), ("latin-1", "Fünf ?.")])
+def test_a_terminal_that_does_not_know_all_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, shown: str
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    with DaemonThread("dialog", {Ask: _foreign}, tmp_path / "runtime"):
+        run = [sys.executable, "-m", "tools.cli", "ask", "how much"]
+        done = subprocess.run(run, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout.decode(encoding)) == (EXIT_OK, f"{shown}\n")
+    assert b"Traceback" not in done.stderr
+
+
 # --- daemons that are not there, or not ready ---
 
 

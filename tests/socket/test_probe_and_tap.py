@@ -135,6 +135,9 @@ def test_a_daemon_that_is_not_there(runtime: Path, capsys: pytest.CaptureFixture
         (['{"type": "recall", "text": "x", "limit": 1, "much": 2}'], "has no field 'much'"),
         (['{"type": "clause", "text": "x"}'], "cannot come first"),
         (["ping", '{"type": "pong", "t_ns": 1}'], "cannot follow a request"),
+        (["hello", "health"], "'hello' stands alone"),
+        (["ping", "hello"], "'hello' stands alone"),
+        (["ping", "health"], "'health' stands alone"),
         (["--rid", "xyz", "ping"], "32 hexadecimal digits"),
     ],
 )
@@ -230,12 +233,25 @@ def _nice(pid: int) -> list[int]:
 
 def test_a_tap_of_nobody_ends_when_it_should(runtime: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["tap", "--seconds", "0.1"]) == 0
-    assert capsys.readouterr() == ("", "0 messages were not seen\n")
+    told = "not running: stt, dialog, llm, memory, tts. What they say is shown as soon as they do (timmy up)."
+    assert capsys.readouterr() == ("", f"{told}\n0 messages were not seen\n")
+
+
+@pytest.mark.usefixtures("house")
+def test_a_tap_says_who_of_those_that_it_watches_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["tap", "tts", "stt", "--seconds", "0.1"]) == 0
+    assert capsys.readouterr().err.startswith("not running: stt. ")
+    assert cli.run(["tap", "tts", "llm", "--seconds", "0.1"]) == 0
+    assert capsys.readouterr().err == "0 messages were not seen\n"
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [(["--type", "tokens"], "there is no message 'tokens'"), (["--rid", "x"], "hexadecimal digits")],
+    [
+        (["--type", "tokens"], "there is no message 'tokens'"),
+        (["--rid", "x"], "hexadecimal digits"),
+        (["--seconds", "0", "--out", "/no/such/folder"], "'/no/such/folder': No such file or directory"),
+    ],
 )
 def test_a_wrong_filter_is_told(options: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["tap", *options]) == EXIT_USAGE

@@ -182,6 +182,8 @@ def test_record_while_a_command_runs(tmp_path: Path, status: int) -> None:
     _, err = done.communicate(timeout=30)
     assert done.returncode == status
     assert "while the command runs" in err
+    assert err.endswith(f"{tmp_path}/a.rec: nothing passed, so there is no such file.\n")
+    assert not (tmp_path / "a.rec").exists()
 
 
 @pytest.mark.usefixtures("house")

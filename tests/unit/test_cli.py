@@ -19,7 +19,7 @@ from daemons.catalogue import MODELS
 from ipc import messages
 from ipc.call import Call
 from ipc.endpoints import DAEMONS, Lock
-from ipc.errors import EXIT_CONFIG, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, CallError, Code
+from ipc.errors import EXIT_CONFIG, EXIT_OK, EXIT_SOFTWARE, EXIT_UNAVAILABLE, EXIT_USAGE, CallError, Code
 from ipc.messages import Answered, Ask, Delta, Done, Result, Say
 from tests.support.daemon_thread import DaemonThread
 from tests.support.fake_openai import FakeOpenAi
@@ -117,6 +117,15 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert Run(capsys, *arguments).status == EXIT_USAGE
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"), [(["stauts"], "status"), (["latency", "sumary"], "summary"), (["memory", "lst"], "list")]
+)
+def test_a_misspelt_command_is_set_right(arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = Run(capsys, *arguments)
+    assert asked.status == EXIT_USAGE
+    assert f"Did you mean '{meant}'" in asked.err
+
+
 def test_a_misspelt_model_is_set_right(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'tiny.en'?" in Run(capsys, "models", "pull", "tiny.em").err
 
@@ -207,6 +216,17 @@ def test_status_of_what_runs(capsys: pytest.CaptureFixture[str], runtime: Path) 
     assert "123 MB" in table
 
 
+@pytest.mark.parametrize("columns", ["20", "50"])
+def test_a_narrow_terminal_breaks_no_short_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    head, first, *_ = Run(capsys, "status").out.splitlines()
+    assert re.sub(r"\x1b\[\d*m", "", head).split()[:3] == ["daemon", "state", "pid"]
+    assert re.sub(r"\x1b\[\d*m", "", first).split()[:2] == ["stt", "down"]
+
+
 # --- ask, chat, say ---
 
 
@@ -255,8 +275,13 @@ def test_say(capsys: pytest.CaptureFixture[str], runtime: Path) -> None:
         return Done()
 
     with DaemonThread("dialog", {Say: hear}, runtime):
-        assert Run(capsys, "say", "Dinner", "is ready.").status == EXIT_OK
-    assert said == [(messages.HOME, "Dinner is ready.")]
+        with DaemonThread("tts", {}, runtime):
+            assert Run(capsys, "say", "Dinner", "is ready.").status == EXIT_OK
+        with DaemonThread("tts", {}, runtime, "degraded"):
+            deaf = Run(capsys, "say", "Is anybody there?")
+            assert Run(capsys, "say", "--conversation", "kitchen", "You, there.").status == EXIT_OK
+    assert said == [(messages.HOME, "Dinner is ready."), ("kitchen", "You, there.")]
+    assert (deaf.status, deaf.out, deaf.err.count("\n")) == (EXIT_SOFTWARE, "", 1)
 
 
 # --- models, config, doctor ---
@@ -293,6 +318,19 @@ def test_models_verify_checks_sums(capsys: pytest.CaptureFixture[str], tmp_path:
     assert run.status == 1
     assert [model["name"] for model in run.json["models"]] == ["minilm"]
     assert run.json["models"][0]["faults"][0] == "model.onnx is not what was published (SHA-256)"
+
+
+def test_a_name_that_no_model_can_have_is_not_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(capsys, "models", "verify", "tiny.em")
+    assert (run.status, run.out) == (EXIT_USAGE, "")
+    assert "did you mean 'tiny.en'?" in run.err
+    assert Run(capsys, "models", "verify", "base", "somebody/whisper").status == 1
+
+
+def test_a_word_is_no_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(capsys, "memory", "forget", "plumber")
+    assert run.status == EXIT_USAGE
+    assert run.err.endswith("'plumber' is not a valid id, as `timmy memory list` shows it.\n")
 
 
 def test_config_show(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,25 @@ def test_without_a_journal_a_record_is_a_line_on_stderr(tmp_path: Path, capsys: 
     handler.marked([Mark(RID, Stage.ENDED, 1, 0)], [Note(RID, "heard", "a")])
     handler.close()
     assert capsys.readouterr().err == "llm: ended\nllm: heard: a\n"
+
+
+LOOKING_FOR_DEVICES = """
+import logging, os
+from daemons.runtime import begin_log
+begin_log("stt")
+kept = os.dup(2)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+logging.warning("heard meanwhile")
+os.dup2(kept, 2)
+logging.warning("and after it")
+"""
+"""What sounddevice does with the descriptor of stderr, for as long as PortAudio starts."""
+
+
+def test_no_line_is_lost_while_devices_are_looked_for() -> None:
+    run = [sys.executable, "-W", "error", "-c", LOOKING_FOR_DEVICES]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stderr == "stt: heard meanwhile\nstt: and after it\n"
 
 
 def test_stderr_is_the_journal_when_systemd_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

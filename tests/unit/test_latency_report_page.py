@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import itertools
 import json
+import os
 import re
 import resource
 import subprocess
@@ -98,13 +99,27 @@ def test_what_cannot_be_written_is_said_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     timmy = Timmy(tmp_path / "no-traces", capsys)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     for target, why in (
         (tmp_path, "is a folder"),
+        (pipe, "is a device or a pipe"),
         (tmp_path / "missing" / "report.html", "there is no folder"),
     ):
         timmy("report", "--html", str(target), status=EXIT_CANT_CREATE)
         assert why in timmy.err
         assert timmy.err.count("\n") == 1
+    assert pipe.is_fifo()
+
+
+def test_a_link_goes_on_leading_to_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with House(tmp_path / "trace") as house:
+        house.turn()
+    link, target = tmp_path / "link.html", tmp_path / "report.html"
+    link.symlink_to(target)
+    Timmy(tmp_path / "trace", capsys)("report", "--html", str(link))
+    assert link.is_symlink()
+    assert target.read_text("utf-8").startswith("<!doctype html>")
 
 
 def test_where_nothing_may_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,3 +162,14 @@ def test_a_disk_that_is_full_leaves_whole_entries(tmp_path: Path, monkeypatch: p
             writer.write(WROTE[1])
     writer.close()
     assert read(tmp_path / "a.rec") == (WROTE[:1], "")
+
+
+def test_a_disk_without_any_room_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        with pytest.raises(DiskFailed, match=r"No space left on device$"):
+            Writer(tmp_path / "a.rec", ["stt"])
+    assert not (tmp_path / "a.rec").exists()

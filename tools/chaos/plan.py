@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -159,11 +160,18 @@ def read(path: Path) -> Plan:
         unread.exit_status = EXIT_NO_INPUT
         raise unread from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise PlanError(f"{path}: {error}; docs/chaos.md shows what a plan may say") from None
+        raise PlanError(f"{path}: {_in_words(error)}; docs/chaos.md shows what a plan may say") from None
     for number, step in enumerate(plan.fault, 1):
         if wrong := _wrong(step, plan):
             raise PlanError(f"{path}: fault {number}: {wrong}")
     return plan
+
+
+def _in_words(error: Exception) -> str:
+    """Faults are counted from 1, as everywhere in a plan's messages; msgspec counts them from 0."""
+    what, _, where = str(error).partition(" - at `$.")
+    where = re.sub(r"fault\[(\d+)\]", lambda found: f"fault {int(found[1]) + 1}", where.rstrip("`"))
+    return ": ".join([*where.split("."), what]) if where else what
 
 
 def _wrong(step: Step, plan: Plan) -> str:

@@ -140,7 +140,10 @@ class Ends:
                 self._record.doubled.append(f"{self._ended[key]} {message.rid.hex()[-8:]} at {seen.daemon}")
 
     def died(self, daemon: str) -> None:
-        """What it had open died with it. What it published last may still be on its way."""
+        """What it had open died with it. What it published last may still be on its way. Dialog's next life numbers
+        what it asks the others from the start: what has ended there tells nothing of what will."""
+        if daemon == "dialog":
+            self._ended = {key: name for key, name in self._ended.items() if key[0] == daemon}
         asyncio.get_running_loop().call_later(_BURIED_S, self._bury, daemon)
 
     def _bury(self, daemon: str) -> None:

@@ -70,7 +70,7 @@ def report(
     if against is not None:
         earlier = sample(against.of(read_turns(trace_folder(against.folder or folder), Losses())), repr(against.name))
     text = page(document(gathered, losses, time.time(), earlier, against.name if against else ""))
-    _write(path, text)
+    _write(path.resolve(), text)
     turns = len(gathered.begun_s)
     click.echo(f"{path}: {turns} turn{'' if turns == 1 else 's'}, {human_bytes(len(text.encode()))}")
 
@@ -103,6 +103,8 @@ def _check(path: Path) -> None:
     """What can be known before gigabytes are read."""
     if path.is_dir():
         raise CannotWrite(f"{path} is a folder; name a file in it, as in {path / 'latency.html'}")
+    if path.exists() and not path.is_file():
+        raise CannotWrite(f"{path} is a device or a pipe; name a file")
     if not path.parent.is_dir():
         raise CannotWrite(f"{path}: there is no folder {path.parent}")
     if not os.access(path.parent, os.W_OK | os.X_OK):

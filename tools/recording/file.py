@@ -97,6 +97,7 @@ class Writer:
         self.path = path
         self.size = 0
         """Bytes written so far."""
+        self._begun = 0
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except FileExistsError:
@@ -104,17 +105,26 @@ class Writer:
         except OSError as error:
             raise Unwritable(f"{path}: {error.strerror}") from None
         header = Header(FORMAT_VERSION, time.monotonic_ns(), time.time_ns(), list(daemons))
-        self._append(MAGIC + _framed(header))
+        try:
+            self._append(MAGIC + _framed(header))
+        except DiskFailed:
+            self.close()
+            raise
         self._begun = self.size
 
     def write(self, entry: Entry | Gap) -> None:
         """Raises DiskFailed."""
         self._append(_framed(entry))
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing has come to it."""
+        return self.size == self._begun
+
     def close(self) -> None:
         """A file to which nothing came is removed."""
         os.close(self._fd)
-        if self.size == self._begun:
+        if self.empty:
             self.path.unlink()
 
     def _append(self, data: bytes) -> None:
@@ -124,7 +134,8 @@ class Writer:
                 left = left[os.write(self._fd, left) :]
         except OSError as error:
             os.ftruncate(self._fd, self.size)
-            raise DiskFailed(f"{self.path}: {error.strerror}; what it holds until now can be replayed") from None
+            rest = "; what it holds until now can be replayed" if not self.empty else ""
+            raise DiskFailed(f"{self.path}: {error.strerror}{rest}") from None
         self.size += len(data)
 
 

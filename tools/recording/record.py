@@ -83,6 +83,8 @@ async def _record(writer: Writer, daemons: Sequence[str], command: Sequence[str]
         click.echo(f"Recording {names} into {writer.path} {until}: all words and all sound that pass there.", err=True)
         status = await (_while_running(take, command) if command else _until_asked(take))
     told = f"{tally.messages} messages, {tally.with_sound} of them with sound, {human_bytes(writer.size)}"
+    if writer.empty:
+        told = "nothing passed, so there is no such file"
     click.echo(f"{writer.path}: {told}{'; it has gaps' if take.gaps else ''}.", err=True)
     return status or (EXIT_INCOMPLETE if take.gaps else 0)
 

@@ -46,7 +46,8 @@ function listTurns(change) {
   turnList.replaceChildren(...wanted.map((turn, place) => turnOption(turn, place, longest)));
   byId("turn-count").textContent = `${count(wanted.length, "turn")} in the list`;
   turnList.scrollTop = 0;
-  choose(wanted.length ? 0 : -1);
+  const sounded = wanted.findIndex((turn) => turn.total !== null);
+  choose(Math.max(sounded, Math.min(0, wanted.length - 1)));
 }
 
 function turnOption(turn, place, longest) {
