@@ -99,3 +99,15 @@ def test_an_installed_satellite_needs_no_models(prefix: Prefix, monkeypatch: pyt
     assert "enable timmy-satellite.service" in room
     for other in ("models pull", "timmy.target", "timmy-stt"):
         assert (other in room, other in house) == (False, True)
+
+
+@pytest.mark.parametrize("options", [[], ["--satellite"]])
+def test_where_systemd_does_not_run_it_is_shown_what_would_be_done(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    done = CliRunner().invoke(install, ["--user", "--dry-run", *options])
+    assert done.exit_code == 0, done.output
+    assert str(tmp_path) in done.output
+    assert not list(tmp_path.iterdir())

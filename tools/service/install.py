@@ -60,7 +60,7 @@ def install(user: bool | None, prefix: Path | None, dry_run: bool, satellite: bo
     timmy install --satellite --user
     sudo /opt/timmy/bin/timmy install --system
     """
-    where = _where(user, prefix)
+    where = _where(user, prefix, dry_run)
     part = SATELLITE if satellite else HOUSE
     _carry_out(_install_steps(where, part), dry_run)
     if not dry_run and where.known:
@@ -84,16 +84,18 @@ def uninstall(user: bool | None, prefix: Path | None, dry_run: bool, purge: bool
     timmy uninstall --user
     sudo timmy uninstall --system --purge
     """
-    where = _where(user, prefix)
+    where = _where(user, prefix, dry_run)
     steps = _uninstall_steps(where) + (_purge_steps(where) if purge else [])
     if not steps:
         click.echo("nothing is installed", err=True)
     _carry_out(steps, dry_run)
 
 
-def _where(user: bool | None, prefix: Path | None) -> Layout:
+def _where(user: bool | None, prefix: Path | None, dry_run: bool) -> Layout:
     scope = "user" if (os.getuid() != 0 if user is None else user) else "system"
     where = layout(scope, prefix.absolute() if prefix else None)
+    if dry_run:
+        return where  # what would be done can be shown to anybody, anywhere
     if where.known and scope == "system" and os.getuid() != 0:
         raise InstallError("the machine's services belong to root: sudo timmy install --system, or use --user")
     if where.known and not Path("/run/systemd/system").is_dir():
