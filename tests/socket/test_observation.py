@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import zmq
@@ -419,6 +421,39 @@ def test_without_descriptors_observers_wait(sockets: Wire) -> None:
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (soft, hard))
             waiting.settimeout(HANG_S)
             assert waiting.recv(64) == GREETING
+
+
+class _NoDescriptors(socket.socket):
+    """A listening socket, as the kernel answers when a process has all that it may have."""
+
+    tries = 0
+
+    def accept(self) -> NoReturn:
+        self.tries += 1
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+def test_without_descriptors_it_is_not_tried_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(limits, "REOPEN_S", 3600.0)
+
+    async def test() -> None:
+        async with _publishing(tmp_path) as publisher:
+            with _NoDescriptors(fileno=os.dup(publisher._listener.fileno())) as listener:
+                asyncio.get_running_loop().remove_reader(publisher._listener)
+                real, publisher._listener = publisher._listener, listener
+                publisher._open()
+                shaking = asyncio.create_task(asyncio.to_thread(_shakes_hands, observer_path(DAEMON, tmp_path)))
+                await until(lambda: listener.tries)
+                await asyncio.sleep(0.05)
+                assert listener.tries == 1
+                assert "llm: lets no observer in for the moment: Too many open files" in caplog.text
+                publisher._listener = real
+            publisher._open()
+            await shaking
+
+    run(test())
 
 
 # --- its end -------------------------------------------------------------------------------------------------
