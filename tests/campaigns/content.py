@@ -198,8 +198,19 @@ def heartbeats(daemon: Subject, chance: random.Random) -> None:
     ping = zmtp.command(b"PING", b"\0\0" + chance.randbytes(chance.randrange(17)))
     with suppress(Gone), _call(daemon) as caller:
         caller.pour((zmtp.frame(b"x") * chance.randrange(1, 20) + ping) * chance.randrange(3000))
-    with _call(daemon) as caller:
-        caller.still_served()
+    until = time.monotonic() + HANG_S
+    while not _served(daemon):
+        assert time.monotonic() < until, "this process is not served any more"
+
+
+def _served(daemon: Subject) -> bool:
+    """False: it was cut off with who had poured, which is of the same process."""
+    try:
+        with _call(daemon) as caller:
+            caller.still_served()
+    except Gone:
+        return False
+    return True
 
 
 def flood(daemon: Subject, chance: random.Random) -> None:
