@@ -198,13 +198,17 @@ def heartbeats(daemon: Subject, chance: random.Random) -> None:
     ping = zmtp.command(b"PING", b"\0\0" + chance.randbytes(chance.randrange(17)))
     with suppress(Gone), _call(daemon) as caller:
         caller.pour((zmtp.frame(b"x") * chance.randrange(1, 20) + ping) * chance.randrange(3000))
+    _until_served(daemon)
+
+
+def _until_served(daemon: Subject) -> None:
+    """Who pours costs all connections of this process, and nobody new is let in until that is out of the way."""
     until = time.monotonic() + HANG_S
     while not _served(daemon):
         assert time.monotonic() < until, "this process is not served any more"
 
 
 def _served(daemon: Subject) -> bool:
-    """False: it was cut off with who had poured, which is of the same process."""
     try:
         with _call(daemon) as caller:
             caller.still_served()
@@ -227,6 +231,7 @@ def flood(daemon: Subject, chance: random.Random) -> None:
         with suppress(Gone):
             while True:
                 other.hear()
+    _until_served(daemon)
 
 
 @cache
