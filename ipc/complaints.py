@@ -38,9 +38,9 @@ class Complaints:
         if now_s - entry.said_s >= limits.COMPLAINT_INTERVAL_S:
             self._tell(entry, now_s)
 
-    def look(self, now_s: float) -> None:
+    def look(self, now_s: float) -> bool:
         """Tells what was held back long enough, and forgets who has behaved for CLIENT_SILENCE_S. To be called now and
-        then."""
+        then, as long as there is somebody whom it has not forgotten: which it returns."""
         for who, entry in list(self._entries.items()):
             if now_s - entry.said_s < limits.COMPLAINT_INTERVAL_S:
                 continue
@@ -48,6 +48,7 @@ class Complaints:
                 self._tell(entry, now_s)
             elif now_s - entry.said_s >= limits.CLIENT_SILENCE_S:
                 del self._entries[who]
+        return bool(self._entries)
 
     def close(self) -> None:
         """Tells all that was held back."""

@@ -107,17 +107,32 @@ RECORDERS_MAX = 4
 RECORD_BACKLOG_MAX_BYTES = 8 * 1024 * 1024
 """A minute of sound both ways: a reader further behind loses its recording, and the daemon waits for nobody."""
 
+HANDSHAKE_MS = 1000
+"""A peer on this machine that connects and does not shake hands in time is thrown out: it takes microseconds."""
+
+OBSERVERS_MAX = 32
+"""Connections of observers on this machine, those included that have not shaken hands yet; others wait until one goes.
+A `timmy tap` is one."""
+
 OBSERVATION_BACKLOG_MAX = 500
-"""Headers that wait for an observer before the next ones are lost to it: of the largest 33 MB."""
+"""Headers that wait for an observer before the next ones are lost to it."""
+
+OBSERVATION_BACKLOG_MAX_BYTES = 4 * 1024 * 1024
+"""The same in bytes, of an observer on this machine: 64 of the largest headers. OBSERVERS_MAX times that is 128 MiB."""
 
 SUBSCRIPTION_MAX_BYTES = 256
-"""A topic is a daemon's name and a type; a handshake is far below. An observer that says more is cut off."""
+"""A topic is a daemon's name and a type; a handshake is far below. An observer that says more is disconnected."""
 
 SUBSCRIPTIONS_MAX = 1024
-"""Subscriptions in force, and words of observers in a second: beyond that all observers are cut off for a moment."""
+"""Subscriptions in force, and words in a second, of an observer on this machine, and of all viewers on a network
+together: beyond that it is disconnected, and they all are."""
+
+SUBSCRIPTIONS_MAX_OF_ALL = 4 * SUBSCRIPTIONS_MAX
+"""Of all observers on this machine together; beyond it the one that has the most goes."""
 
 REOPEN_S = 0.2
-"""How long that moment is, so that an observer without measure does not keep a daemon busy."""
+"""How long no new observer is let in after one was disconnected, or when descriptors are lacking; so who comes again at
+once does not keep a daemon busy."""
 
 PING_INTERVAL_S = 0.5
 """Application ping while requests are open. ZMTP heartbeats prove the process, this proves the loop."""
@@ -145,7 +160,7 @@ LEASE_MAX_MS = 30_000
 """The longest time a dead dialog can leave the microphone muted."""
 
 FAR_HANDSHAKE_MS = 5000
-"""A peer over a network has this long to prove its key: four round trips of a bad link. At a local socket it is 1 s."""
+"""A peer over a network has this long to prove its key: four round trips of a bad link."""
 
 CREDIT_FAR = 100
 """Items of audio that may be under way over a network: 2 s, so that a link of 400 ms there and back can stall for a

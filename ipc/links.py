@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 _NOTHING = (0, 0)
+_UCRED = struct.Struct("iII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,12 @@ def _held(fd: int) -> Iterator[socket.socket]:
         yield held
 
 
+def credentials(held: socket.socket) -> tuple[int, int, int]:
+    """Whose connection over a Unix socket it is, by the kernel's word: pid, uid and gid of who connected."""
+    pid, uid, gid = _UCRED.unpack(held.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return pid, uid, gid
+
+
 def _inode(held: socket.socket) -> tuple[int, int]:
     stat = os.fstat(held.fileno())
     return stat.st_dev, stat.st_ino
@@ -80,6 +87,6 @@ def _inode(held: socket.socket) -> tuple[int, int]:
 
 def _address(held: socket.socket) -> str:
     if held.family == socket.AF_UNIX:
-        pid, uid, gid = struct.unpack("iII", held.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid, uid, gid = credentials(held)
         return f"localhost:{uid}:{gid}:{pid}"
     return str(held.getpeername()[0])

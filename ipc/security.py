@@ -29,6 +29,11 @@ def allowed_uids() -> frozenset[int]:
     return frozenset({os.getuid(), 0})
 
 
+def refusal(uid: int | None, allowed: frozenset[int]) -> str:
+    """What the log says of a peer on this machine that may not come in."""
+    return f"refused a connection of uid {uid}: only {sorted(allowed)} may speak to this daemon"
+
+
 def peer_uid(address: bytes) -> int | None:
     """The uid in a ZAP address of an ipc peer; None for anything else."""
     host, *parts = address.split(b":")
@@ -89,7 +94,7 @@ class Gatekeeper:
         uid = peer_uid(address) if mechanism == _NULL else None
         if uid in self._allowed or (uid is not None and self._member(uid)):
             return str(uid)
-        log.warning("refused a connection of uid %s: only %s may speak to this daemon", uid, sorted(self._allowed))
+        log.warning("%s", refusal(uid, self._allowed))
         return ""
 
     def _by_key(self, address: bytes, credentials: list[bytes]) -> str:

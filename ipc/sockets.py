@@ -34,7 +34,7 @@ class Keys(NamedTuple):
 
 _EVERY = {
     zmq.LINGER: 250,  # ms for last words at shutdown; the default waits for ever
-    zmq.HANDSHAKE_IVL: 1000,  # a peer that connects and says nothing is dropped
+    zmq.HANDSHAKE_IVL: limits.HANDSHAKE_MS,  # a peer that connects and says nothing is dropped
     zmq.MAXMSGSIZE: max(limits.HEADER_MAX_BYTES, limits.PAYLOAD_MAX_BYTES),  # per frame; parts are counted apart
     zmq.SNDHWM: 2000,  # never reached by a peer that obeys its credit
     zmq.RCVHWM: 2000,
@@ -65,7 +65,7 @@ _SERVER = {
     # a socket that is being closed, whose queue takes nothing any more, would still be in danger.
     zmq.RCVHWM: 0,
 }
-_OBSERVED = {
+_VIEWED = {
     zmq.ZAP_ENFORCE_DOMAIN: 1,
     zmq.LINGER: 0,
     zmq.MAXMSGSIZE: limits.SUBSCRIPTION_MAX_BYTES,  # every byte of a topic costs fifty
@@ -104,7 +104,12 @@ def router(context: Context, path: Path, fd: int | None = None) -> Socket:
     """A bound ROUTER that lets in whom the context's Gatekeeper lets in. `fd`: the listening socket, where somebody
     else has bound it to `path` and keeps it."""
     _seed()
-    return _bound(_new(context, zmq.ROUTER, _SERVER), path, fd)
+    socket = _new(context, zmq.ROUTER, _SERVER)
+    socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+    if fd is not None:
+        socket.setsockopt(zmq.USE_FD, fd)
+    socket.bind(f"ipc://{path}")
+    return socket
 
 
 def _seed() -> None:
@@ -113,23 +118,18 @@ def _seed() -> None:
     ctypes.CDLL(None).srand(secrets.randbits(32))
 
 
-def publisher(context: Context, path: Path, fd: int | None = None) -> Socket:
-    """A bound XPUB for lossy observation; slow readers lose, the daemon does not wait. `fd` as for `router`."""
-    return _bound(_new(context, zmq.XPUB, _OBSERVED), path, fd)
-
-
-def _bound(socket: Socket, path: Path, fd: int | None) -> Socket:
+def publisher(context: Context) -> Socket:
+    """An XPUB for viewers on a network, not yet bound, that lets in whom the context's Gatekeeper lets in. Slow readers
+    lose, the daemon does not wait."""
+    socket = _new(context, zmq.XPUB, _VIEWED)
     socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
-    if fd is not None:
-        socket.setsockopt(zmq.USE_FD, fd)
-    socket.bind(f"ipc://{path}")
     return socket
 
 
 class Door:
-    """A second endpoint of a bound socket, on a network: who comes in there has to prove a key. While this machine does
-    not have the address it is tried again. When more connections are open than there can be guests it is shut for a
-    moment, and with it they are: without descriptors libzmq would end the process."""
+    """An endpoint of a socket on a network, beside one that it may have on this machine: who comes in has to prove a
+    key. While this machine does not have the address it is tried again. When more connections are open than there can
+    be guests it is shut for a moment, and with it they are: without descriptors libzmq would end the process."""
 
     def __init__(self, socket: Socket, endpoint: str, secret: str) -> None:
         """Raises EndpointError when the endpoint cannot be had: somebody else listens there."""

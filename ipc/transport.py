@@ -6,11 +6,8 @@ never raise: False means that the peer is not there or does not read.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -19,16 +16,17 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from ipc import limits
-from ipc.access import OBSERVERS, Guest, Role, may_connect
+from ipc.access import Guest, may_connect
 from ipc.activation import Passed
+from ipc.doorkeeper import Doorkeeper, admits
 from ipc.endpoints import Lock, claim_folder, members, nobody_listens, observer_path, socket_path
 from ipc.errors import EndpointError
 from ipc.intake import Intake, OnFlood, OnPeerFrames
 from ipc.network import House, Network
+from ipc.observation import Observation
+from ipc.observation_far import FarObservation
 from ipc.security import Gatekeeper
-from ipc.sockets import Context, Door, Keys, Reader, dealer, publisher, router, send_now, subscriber
-
-log = logging.getLogger(__name__)
+from ipc.sockets import Context, Door, Keys, Reader, dealer, router, send_now, subscriber
 
 Frames = Sequence[bytes]
 OnFrames = Callable[[list[bytes]], None]
@@ -79,9 +77,9 @@ class ClientTransport(Protocol):
 
 
 class ZmqServerTransport:
-    """ROUTER and XPUB of one daemon, in a folder that is checked. Sockets that were `passed` belong to who passed
-    them: they stay when this closes. Otherwise it binds its own, under a lock. With a `network` both are there, too,
-    for those whose keys are allowed."""
+    """ROUTER and publisher of one daemon, in a folder that is checked. Sockets that were `passed` belong to who passed
+    them: they stay when this closes. Otherwise it binds its own, under a lock. With a `network` there is a ROUTER and a
+    publisher, too, for those whose keys are allowed."""
 
     def __init__(self, daemon: str, folder: Path, passed: Passed | None = None, network: Network | None = None) -> None:
         """Raises EndpointError: path too long, folder not ours, daemon running already, address in use."""
@@ -90,30 +88,34 @@ class ZmqServerTransport:
         self._paths = (socket_path(daemon, folder), observer_path(daemon, folder))
         claim_folder(folder)
         self._lock = None if passed else Lock(folder / f"{daemon}.lock")
-        if self._lock is not None:
-            self._steal_nothing()
-        self._context: Context = zmq.Context()
-        self._gate = Gatekeeper(
-            self._context, members(folder), _admits(network, lambda role: may_connect(role, daemon))
-        )
-        try:
-            self._router = router(self._context, self._paths[0], passed and passed.requests)
-            self._far_door = Door(self._router, network.endpoint(daemon), network.secret) if network else None
-            self._observation = _Observation(
-                daemon, self._paths[1], passed and passed.observers, members(folder), network
-            )
-        except (zmq.ZMQError, EndpointError) as error:
-            self._context.destroy(linger=0)
-            self._release()
-            if isinstance(error, EndpointError):
-                raise
-            raise EndpointError(f"sockets of {daemon} in {folder}: {error.strerror}; set TIMMY_RUNTIME") from None
+        with ExitStack() as undo:
+            undo.callback(self._release)
+            if self._lock is not None:
+                nobody_listens(self._paths)
+            self._context: Context = zmq.Context()
+            undo.callback(self._context.destroy, linger=0)
+            try:
+                self._bind(daemon, folder, passed, undo)
+            except (zmq.ZMQError, OSError) as error:
+                raise EndpointError(f"sockets of {daemon} in {folder}: {error.strerror}; set TIMMY_RUNTIME") from None
+            undo.pop_all()
+
+    def _bind(self, daemon: str, folder: Path, passed: Passed | None, undo: ExitStack) -> None:
+        network, member = self._network, members(folder)
+        self._gate = Gatekeeper(self._context, member, admits(network, lambda role: may_connect(role, daemon)))
+        self._router = router(self._context, self._paths[0], passed and passed.requests)
+        self._observation = Observation(daemon, self._paths[1], passed and passed.observers, member)
+        undo.callback(self._observation.abandon)
+        self._far_door = Door(self._router, network.endpoint(daemon), network.secret) if network else None
+        self._far_observation = FarObservation(daemon, network) if network else None
 
     def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
-        self._door = _Door(self._gate)
+        self._door = Doorkeeper(self._gate)
         named = self._named if self._network else None
         self._reader = Intake(self._router, on_frames, on_flood, self._door.admit, named)
         self._observation.start()
+        if self._far_observation is not None:
+            self._far_observation.start()
         if self._far_door is not None:
             self._far_door.start()
 
@@ -124,7 +126,8 @@ class ZmqServerTransport:
 
     @property
     def observers(self) -> int:
-        return self._observation.subscriptions
+        far = self._far_observation
+        return self._observation.subscriptions + (far.subscriptions if far is not None else 0)
 
     def still_allowed(self, guest: Guest) -> bool:
         return self._network is not None and self._network.keyring.guest(guest.key) == guest
@@ -136,7 +139,9 @@ class ZmqServerTransport:
         return left
 
     def publish(self, topic: bytes, frames: Frames) -> None:
-        self._observation.publish([topic, *frames])
+        self._observation.publish(topic, frames)
+        if self._far_observation is not None:
+            self._far_observation.publish([topic, *frames])
 
     def who(self, peer: bytes) -> str:
         return self._reader.who(peer)
@@ -149,6 +154,8 @@ class ZmqServerTransport:
 
     def close(self) -> None:
         self._observation.close()
+        if self._far_observation is not None:
+            self._far_observation.close()
         if self._far_door is not None:
             self._far_door.close()
         for reader in (self._door, self._reader):
@@ -161,146 +168,9 @@ class ZmqServerTransport:
                 path.unlink(missing_ok=True)
         self._release()
 
-    def _steal_nothing(self) -> None:
-        try:
-            nobody_listens(self._paths)
-        except EndpointError:
-            self._release()
-            raise
-
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
-
-
-def _admits(network: Network | None, wanted: Callable[[Role], bool]) -> Callable[[str], bool]:
-    """Which keys come in at a socket that is for the `wanted` roles."""
-
-    def admits(key: str) -> bool:
-        role = network.keyring.guest(key).role if network else None
-        return role is not None and wanted(role)
-
-    return admits
-
-
-class _Door(Reader):
-    """Has the loop answer what libzmq asks about new connections. They wait while it is shut; libzmq gives each up
-    after HANDSHAKE_IVL."""
-
-    def __init__(self, gate: Gatekeeper) -> None:
-        self._gate = gate
-        self._shut = False
-        self._held: deque[list[bytes]] = deque(maxlen=limits.PEERS_MAX)
-        super().__init__(gate.socket, self._asked, frames_max=16)
-
-    def admit(self, yes: bool) -> None:
-        self._shut = not yes
-        while self._held and yes:
-            self._asked(self._held.popleft())
-
-    def _asked(self, frames: list[bytes]) -> None:
-        if self._shut:
-            self._held.append(frames)
-        elif reply := self._gate.answer(frames):
-            self._gate.socket.send_multipart(reply)
-            self.sent()
-
-
-class _Observation:
-    """The XPUB of one daemon. It has a context of its own, so that it can be closed and opened anew: nothing else makes
-    libzmq forget what an observer without measure has subscribed to, nor cuts off one whose key is revoked. Those with
-    measure, and allowed, connect again by themselves."""
-
-    def __init__(
-        self, daemon: str, path: Path, fd: int | None, member: Callable[[int], bool], network: Network | None
-    ) -> None:
-        """`fd`: the listening socket that somebody else has bound; it stays open. Raises zmq.ZMQError,
-        EndpointError."""
-        self._daemon, self._path, self._fd, self._member = daemon, path, fd, member
-        self._network = network
-        self._open()
-
-    def _open(self) -> None:
-        self.subscriptions = 0
-        self._heard_in_second = 0
-        self._second = 0.0
-        self._reopening: asyncio.TimerHandle | None = None
-        self._context: Context = zmq.Context()
-        self._gate = Gatekeeper(self._context, self._member, _admits(self._network, OBSERVERS.__contains__))
-        self._far_door: Door | None = None
-        try:
-            # libzmq closes what it is given, and this may be opened again.
-            fd = None if self._fd is None else os.dup(self._fd)
-            self._socket = publisher(self._context, self._path, fd)
-            if net := self._network:
-                self._far_door = Door(self._socket, net.endpoint(self._daemon, observer=True), net.secret)
-        except (zmq.ZMQError, EndpointError):
-            self._context.destroy(linger=0)
-            raise
-
-    def start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._readers = [_Door(self._gate), Reader(self._socket, self._heard, frames_max=1)]
-        self._checking: asyncio.TimerHandle | None = None
-        if self._far_door is not None:
-            self._far_door.start()
-        if self._network is not None:
-            self._look_at(self._network.keyring.keys(OBSERVERS))
-
-    def _look_at(self, viewers: frozenset[str]) -> None:
-        """Once a second, whether a viewer is none any more: he sends nothing that could be refused."""
-        assert self._network is not None
-        now = self._network.keyring.keys(OBSERVERS)
-        if viewers <= now:
-            self._checking = self._loop.call_later(limits.OBSERVER_CHECK_S, self._look_at, now)
-        else:
-            log.warning("the key of a viewer was revoked: all observers are cut off, the others come back")
-            self._close_for_a_moment()
-
-    def publish(self, frames: Frames) -> None:
-        if not self._socket.closed:
-            send_now(self._socket, frames)
-            self._readers[-1].sent()
-
-    def _heard(self, frames: list[bytes]) -> None:
-        if frames[0][:1] == b"\x01":
-            self.subscriptions += 1
-        elif frames[0][:1] == b"\x00":
-            self.subscriptions = max(0, self.subscriptions - 1)
-        if (now := self._loop.time()) > self._second + 1:
-            self._second, self._heard_in_second = now, 0
-        self._heard_in_second += 1
-        if max(self.subscriptions, self._heard_in_second) > limits.SUBSCRIPTIONS_MAX:
-            log.warning("observers sent over %d subscriptions: all are cut off", limits.SUBSCRIPTIONS_MAX)
-            self._close_for_a_moment()
-
-    def _close_for_a_moment(self) -> None:
-        self.close()
-        self._reopening = self._loop.call_later(limits.REOPEN_S, self._reopen)
-
-    def _reopen(self) -> None:
-        try:
-            self._open()
-        except (zmq.ZMQError, EndpointError) as error:
-            log.error("nobody can observe any more: %s", error)
-            return
-        self.start()
-
-    def close(self) -> None:
-        self.subscriptions = 0
-        if self._reopening is not None:
-            self._reopening.cancel()
-        if self._socket.closed:
-            return
-        if self._checking is not None:
-            self._checking.cancel()
-        if self._far_door is not None:
-            self._far_door.close()
-        for reader in self._readers:
-            reader.close()
-        self._socket.close()
-        self._gate.socket.close()
-        self._context.term()
 
 
 class ZmqObserverTransport:

@@ -11,21 +11,25 @@ from ipc.codec import Message
 from ipc.endpoints import socket_path
 from ipc.ids import new_rid
 from ipc.messages import Body, Cancel, Error, Ping, Pong, Welcome
-from tests.campaigns import zmtp
+from tests.campaigns.handmade import Peer
 from tests.campaigns.ledger import Ledger
 from tests.socket.rig import hello
 
 
 class Caller:
     """Has said hello, unless it is told not to `greet`. Raises AssertionError when the daemon does what it must not,
-    zmtp.Gone when it hangs up."""
+    Gone when it hangs up."""
 
     def __init__(self, daemon: str, folder: Path, *, greet: bool = True) -> None:
         self.ledger = Ledger()
         self._epoch = 0
-        self._peer = zmtp.Peer(socket_path(daemon, folder))
+        self._peer = Peer(socket_path(daemon, folder))
         if greet:
-            assert isinstance(self.ended(self.ask(hello())).body, Welcome)
+            try:
+                assert isinstance(self.ended(self.ask(hello())).body, Welcome)
+            except BaseException:
+                self._peer.close()
+                raise
 
     def __enter__(self) -> Self:
         return self

@@ -10,13 +10,13 @@ from functools import cache
 
 import msgspec
 
-from ipc import codec, limits
+from ipc import codec, limits, zmtp
 from ipc.codec import Message
 from ipc.endpoints import observer_path
 from ipc.ids import new_rid
 from ipc.messages import Body, Cancel, ChatMessage, Clause, CreditGrant, End, Generate, Ping, Rest
-from tests.campaigns import zmtp
 from tests.campaigns.caller import Caller
+from tests.campaigns.handmade import HANG_S, Gone, Peer
 from tests.campaigns.subject import Subject, subject
 from tests.campaigns.watch import Watch
 
@@ -42,11 +42,11 @@ def _long_answer() -> Generate:
 
 def _call(daemon: Subject) -> Caller:
     """Somebody new. What this process did before costs that connection, too, if the daemon sees it only now."""
-    until = time.monotonic() + zmtp.HANG_S
+    until = time.monotonic() + HANG_S
     while True:
         try:
             return Caller(daemon.name, daemon.folder)
-        except zmtp.Gone:
+        except Gone:
             if time.monotonic() > until:
                 raise
 
@@ -72,7 +72,7 @@ def huge_header(daemon: Subject, chance: random.Random) -> None:
             caller.pour(zmtp.frame(bytes(limits.HEADER_MAX_BYTES + chance.choice((1, 1000, 1_000_000)))))
             while True:
                 caller.still_served()
-        except zmtp.Gone:
+        except Gone:
             return  # as it should be
 
 
@@ -160,10 +160,25 @@ def gaps(daemon: Subject, chance: random.Random) -> None:
 
 def subscriptions(daemon: Subject, chance: random.Random) -> None:
     """A million topics, or long ones. Whoever does that may be cut off; observation goes on."""
-    path = observer_path(daemon.name, daemon.folder)
-    with zmtp.Peer(path, b"SUB") as observer, suppress(zmtp.Gone):
-        observer.pour(_topics() if chance.random() < 0.9 else zmtp.frame(b"\x01" + bytes(60_000)) * 1000)
-    until = time.monotonic() + zmtp.HANG_S
+    _observe(daemon, _topics() if chance.random() < 0.9 else zmtp.frame(b"\x01" + bytes(60_000)) * 1000)
+
+
+def observers(daemon: Subject, chance: random.Random) -> None:
+    """Heartbeats by hand behind subscriptions, or alone; their answers are not read; some end within a frame. All hang
+    up at once."""
+    ping = zmtp.command(b"PING", b"\0\0" + chance.randbytes(chance.randrange(17)))
+    said = b"".join(zmtp.frame(b"\x01%d" % number) for number in range(chance.randrange(40)))
+    words = (said + ping) * chance.choice((1, 10, 1000))
+    _observe(daemon, words[: chance.randrange(len(words))] if chance.random() < 0.3 else words)
+
+
+def _observe(daemon: Subject, words: bytes) -> None:
+    """Says that at the socket for observation. Another one can observe then, in the end."""
+    with suppress(Gone), Peer(observer_path(daemon.name, daemon.folder), b"SUB") as observer:
+        observer.pour(words)
+    with _call(daemon) as caller:
+        caller.still_served()
+    until = time.monotonic() + HANG_S
     while not _observed(daemon):
         assert time.monotonic() < until, "nobody can observe any more"
 
@@ -176,11 +191,12 @@ def _topics() -> bytes:
 def _observed(daemon: Subject) -> bool:
     """Whether a new observer sees a ping."""
     try:
-        with zmtp.Peer(observer_path(daemon.name, daemon.folder), b"SUB") as observer, _call(daemon) as caller:
+        with Peer(observer_path(daemon.name, daemon.folder), b"SUB") as observer, _call(daemon) as caller:
             observer.pour(zmtp.frame(b"\x01%s.pong" % daemon.name.encode()))
+            observer.settle()
             caller.still_served()
             return observer.receive()[0] == b"%s.pong" % daemon.name.encode()
-    except (zmtp.Gone, OSError):
+    except (Gone, OSError):
         return False
 
 
@@ -188,18 +204,23 @@ def heartbeats(daemon: Subject, chance: random.Random) -> None:
     """By hand, behind as many messages as fill a queue, from somebody who leaves at once. More than a peer may have
     waiting cost its process all connections, the next one, too, if that is there before the daemon has seen it."""
     ping = zmtp.command(b"PING", b"\0\0" + chance.randbytes(chance.randrange(17)))
-    with suppress(zmtp.Gone), _call(daemon) as caller:
+    with suppress(Gone), _call(daemon) as caller:
         caller.pour((zmtp.frame(b"x") * chance.randrange(1, 20) + ping) * chance.randrange(3000))
-    until = time.monotonic() + zmtp.HANG_S
+    _until_served(daemon)
+
+
+def _until_served(daemon: Subject) -> None:
+    """Who pours costs all connections of this process, and nobody new is let in until that is out of the way."""
+    until = time.monotonic() + HANG_S
     while not _served(daemon):
-        assert time.monotonic() < until, "nobody is served any more"
+        assert time.monotonic() < until, "this process is not served any more"
 
 
 def _served(daemon: Subject) -> bool:
     try:
         with _call(daemon) as caller:
             caller.still_served()
-    except zmtp.Gone:
+    except Gone:
         return False
     return True
 
@@ -211,13 +232,14 @@ def flood(daemon: Subject, chance: random.Random) -> None:
         for _ in range(FLOODS):
             try:
                 caller.pour(_pings() if chance.random() < 0.5 else zmtp.frame(chance.randbytes(60_000)) * 50)
-            except zmtp.Gone:
+            except Gone:
                 break
         else:
             raise AssertionError("who pours without end is not cut off")
-        with suppress(zmtp.Gone):
+        with suppress(Gone):
             while True:
                 other.hear()
+    _until_served(daemon)
 
 
 @cache
@@ -228,7 +250,7 @@ def _pings() -> bytes:
 
 def large(daemon: Subject, chance: random.Random) -> None:
     """It is more than a peer may have waiting, and costs the connection."""
-    with suppress(zmtp.Gone), _call(daemon) as caller:
+    with suppress(Gone), _call(daemon) as caller:
         caller.pour(_much())
         answer = caller.ended(caller.ask(Ping())).body
         raise AssertionError(f"who sends {LARGE_BYTES} bytes is not cut off, but gets a {answer.type_name()}")
@@ -251,6 +273,7 @@ ACTS: Mapping[str, Act] = {
         foreign_ids,
         gaps,
         subscriptions,
+        observers,
         heartbeats,
     )
 }

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+from ipc import zmtp
 from ipc.endpoints import DAEMONS, socket_path
 from ipc.messages import Body, Remember
-from tests.campaigns import zmtp
 from tests.campaigns.crowd import check_nothing_is_left, crowd, slow_down
 from tests.campaigns.lanes import housed, side_by_side
 from tests.campaigns.stops import ASKED as ANSWERED

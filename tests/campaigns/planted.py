@@ -16,6 +16,7 @@ from ipc.codec import Message
 from ipc.errors import Code, RemoteProtocolError
 from ipc.messages import REGISTRY, Done
 from ipc.server import Server
+from tests.support.observed_by_libzmq import ObservedByLibzmq
 
 _hoard: list[bytes] = []
 
@@ -70,7 +71,7 @@ def waits() -> None:
 
 def keeps_subscriptions() -> None:
     """Lets observers subscribe without measure."""
-    limits.SUBSCRIPTIONS_MAX = 10**9
+    limits.SUBSCRIPTIONS_MAX = limits.SUBSCRIPTIONS_MAX_OF_ALL = 10**9
 
 
 def queues_what_comes() -> None:
@@ -97,7 +98,12 @@ def ends_twice() -> None:
 
 def queues_without_limit() -> None:
     """Keeps for an observer all that it has not read."""
-    sockets._OBSERVED[zmq.SNDHWM] = 0
+    limits.OBSERVATION_BACKLOG_MAX = limits.OBSERVATION_BACKLOG_MAX_BYTES = 10**12
+
+
+def observed_by_libzmq() -> None:
+    """Publishes through a socket that an observer can abort."""
+    transport.Observation = ObservedByLibzmq  # type: ignore[attr-defined, assignment]
 
 
 def overlooks() -> None:
@@ -165,6 +171,7 @@ FAULTS: Mapping[str, Callable[[], None]] = {
         bears_all,
         ends_twice,
         queues_without_limit,
+        observed_by_libzmq,
         overlooks,
         forbids,
         wants_all,

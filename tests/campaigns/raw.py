@@ -9,12 +9,11 @@ import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ipc import codec
+from ipc import codec, zmtp
 from ipc.codec import Message
 from ipc.endpoints import observer_path, socket_path
 from ipc.ids import new_rid
 from ipc.messages import Ping
-from tests.campaigns import zmtp
 from tests.campaigns.subject import Subject, subject
 from tests.campaigns.watch import Watch
 

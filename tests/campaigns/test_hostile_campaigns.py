@@ -23,6 +23,7 @@ def test_a_door_that_is_left_open_is_found(fault: str, what: str) -> None:
         ("ends_twice", "gaps", "done after error: a request's end is its end"),
         ("hoards", "three_frames", r"llm grew by \d+ MB"),
         ("queues_what_comes", "heartbeats", r"heartbeats 0: (Gone|ConnectionRefused)"),
+        ("observed_by_libzmq", "observers", r"observers 0: (Gone|ConnectionRefused)"),
         ("keeps_subscriptions", "subscriptions", r"llm grew by \d+ MB|llm let a ping wait|could not be asked"),
     ],
 )

@@ -19,7 +19,8 @@ from ipc.endpoints import socket_path
 from ipc.errors import CallError
 from ipc.ids import new_rid
 from ipc.messages import Ping, Pong
-from tests.campaigns.zmtp import Gone, Peer, command, frame
+from ipc.zmtp import command, frame
+from tests.campaigns.handmade import Gone, Peer
 from tests.socket.process import peak_bytes, resident_bytes, serving
 from tests.socket.rig import DAEMON, HANG_S, RawClient, Wire, run, until
 

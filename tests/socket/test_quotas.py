@@ -25,7 +25,8 @@ from ipc.ids import new_rid
 from ipc.links import Link
 from ipc.messages import Audio, Body, CreditGrant, Feed, Generate, Ping, Pong, Recall, Result, Status
 from ipc.server import Server
-from tests.campaigns.zmtp import Gone, Peer, frame
+from ipc.zmtp import frame
+from tests.campaigns.handmade import Gone, Peer
 from tests.socket.rig import DAEMON, Blocked, RawClient, Wire, hello, prompt, report, run, tokens, until
 
 ME = f"uid {os.getuid()}, pid {os.getpid()}"

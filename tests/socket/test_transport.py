@@ -7,13 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import zmq
 
-from ipc import codec, limits
+from ipc import limits
 from ipc.call import Call
 from ipc.endpoints import observer_path, socket_path
 from ipc.errors import EndpointError, PeerGone
@@ -21,10 +20,8 @@ from ipc.ids import new_rid
 from ipc.messages import Generate, Ping, Pong, Recall, Token
 from ipc.sockets import Reader, dealer, router
 from ipc.transport import ZmqServerTransport
-from tests.campaigns.zmtp import Gone, Peer
-from tests.campaigns.zmtp import frame as zmtp_frame
 from tests.socket.process import serving
-from tests.socket.rig import DAEMON, GENERATED, HANG_S, RawClient, Wire, prompt, run, tokens, until
+from tests.socket.rig import DAEMON, GENERATED, HANG_S, RawClient, Wire, prompt, run, until
 
 QUESTION = Recall(text="a", limit=1)
 
@@ -150,143 +147,6 @@ def test_a_path_too_long_is_refused_by_both_sides(tmp_path: Path) -> None:
         with pytest.raises(EndpointError, match="too long"):
             refuse()
     assert not folder.exists()
-
-
-# --- observation -------------------------------------------------------------------------------------------
-
-
-def _observer(folder: Path, topic: bytes = b"") -> zmq.Socket[bytes]:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-    watch = context.socket(zmq.SUB)
-    watch.setsockopt(zmq.LINGER, 0)
-    watch.setsockopt(zmq.SUBSCRIBE, topic)
-    watch.connect(f"ipc://{observer_path(DAEMON, folder)}")
-    return watch
-
-
-def test_an_observer_sees_the_traffic_of_its_topics(sockets: Wire) -> None:
-    async def test() -> None:
-        async with sockets.pair({Generate: tokens}) as (server, client):
-            with _observer(_folder(sockets), b"llm.token") as watch:
-                await until(lambda: server._transport.observers == 1)
-                assert len([item async for item in client.open(prompt(3))]) == 3
-                seen = [await asyncio.to_thread(watch.recv_multipart) for _ in range(3)]
-            assert [topic for topic, *_ in seen] == [b"llm.token"] * 3
-            assert [codec.decode([header]).body for _, header, _ in seen] == [
-                Token(text=str(n), t_ns=n) for n in range(3)
-            ]
-            await until(lambda: server._transport.observers == 0)
-
-    run(test())
-
-
-def test_an_observer_that_does_not_read_holds_nobody_up(sockets: Wire) -> None:
-    async def test() -> None:
-        async with sockets.pair({Generate: tokens}) as (server, client):
-            with _observer(_folder(sockets)) as watch:
-                await until(lambda: server._transport.observers == 1)
-                for _ in range(4):  # far beyond what is kept for a reader that does not read
-                    assert len([item async for item in client.open(prompt(4096))]) == 4096
-                assert watch.poll(0), "it was watched, only not read"
-
-    run(test())
-
-
-def test_what_an_observer_says_is_nobodys_business(sockets: Wire, context: zmq.Context[zmq.Socket[bytes]]) -> None:
-    async def test() -> None:
-        async with sockets.pair({}) as (server, client):
-            with context.socket(zmq.XSUB) as watch:
-                watch.setsockopt(zmq.LINGER, 0)
-                watch.connect(f"ipc://{observer_path(DAEMON, _folder(sockets))}")
-                watch.send(b"\x01")
-                await until(lambda: server._transport.observers == 1)
-                for noise in (b"\x02hello", b"", b"x" * 100):
-                    watch.send(noise)
-                watch.send_multipart([b"\x00not subscribed", b"more"])
-                watch.send(b"\x01llm.pong")
-                await until(lambda: server._transport.observers == 2)
-                assert isinstance(await client.request(Ping()), Pong)
-
-    run(test())
-
-
-def _flood(folder: Path, words: bytes) -> None:
-    """What an observer says without a pause, as far as it gets."""
-    with Peer(observer_path(DAEMON, folder), b"SUB") as observer, suppress(Gone):
-        observer.pour(words)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        b"".join(zmtp_frame(b"\x01%d" % number) for number in range(20_000)),
-        (zmtp_frame(b"\x01llm") + zmtp_frame(b"\x00llm")) * 10_000,
-        zmtp_frame(b"\x02hello") * 20_000,
-    ],
-    ids=["subscriptions", "changes of mind", "noise"],
-)
-def test_an_observer_without_measure_is_cut_off_and_others_come_back(
-    sockets: Wire, words: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def test() -> None:
-        async with sockets.pair({Generate: tokens}) as (server, client):
-            with _observer(_folder(sockets), b"llm.token") as watch:
-                await until(lambda: server._transport.observers == 1)
-                await asyncio.to_thread(_flood, _folder(sockets), words)
-                await until(lambda: "all are cut off" in caplog.text)
-                # It subscribes again when it is looked at.
-                await until(lambda: not watch.poll(0) and server._transport.observers == 1)
-                assert len([item async for item in client.open(prompt(3))]) == 3
-                seen = [await asyncio.to_thread(watch.recv_multipart) for _ in range(3)]
-            assert [codec.decode([header]).body for _, header, _ in seen] == [
-                Token(text=str(n), t_ns=n) for n in range(3)
-            ]
-
-    run(test())
-
-
-def test_a_topic_that_is_none_costs_its_sender_the_connection(sockets: Wire) -> None:
-    """libzmq keeps a node for every byte of a topic: a thousand of 60 kB took a daemon's memory and its time."""
-
-    async def test() -> None:
-        async with sockets.pair({}) as (server, client):
-            with await asyncio.to_thread(Peer, observer_path(DAEMON, _folder(sockets)), b"SUB") as observer:
-                observer.pour(zmtp_frame(b"\x01" + bytes(limits.SUBSCRIPTION_MAX_BYTES)))
-                with pytest.raises(Gone):
-                    await asyncio.to_thread(observer.receive)
-            assert server._transport.observers == 0
-            assert isinstance(await client.request(Ping()), Pong)
-
-    run(test())
-
-
-def test_a_daemon_ends_although_its_observation_is_closed(sockets: Wire, caplog: pytest.LogCaptureFixture) -> None:
-    async def test() -> None:
-        async with sockets.server():
-            await asyncio.to_thread(_flood, _folder(sockets), zmtp_frame(b"\x02") * 20_000)
-            await until(lambda: "all are cut off" in caplog.text)
-        assert not observer_path(DAEMON, _folder(sockets)).exists()
-
-    run(test())
-
-
-def test_observation_that_cannot_be_opened_again_is_said(
-    sockets: Wire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(limits, "REOPEN_S", 2.0)
-
-    async def test() -> None:
-        path = observer_path(DAEMON, _folder(sockets))
-        async with sockets.pair({}) as (_, client):
-            await asyncio.to_thread(_flood, _folder(sockets), zmtp_frame(b"\x02") * 20_000)
-            await until(lambda: "all are cut off" in caplog.text)
-            path.unlink()
-            path.mkdir()
-            await until(lambda: "nobody can observe any more" in caplog.text)
-            assert isinstance(await client.request(Ping()), Pong)
-            path.rmdir()
-
-    run(test())
 
 
 # --- the reader of a socket --------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def _stranger(server: Server) -> int:
         return NOBODY
     transport = server._transport
     assert isinstance(transport, ZmqServerTransport)
-    transport._gate._allowed = transport._observation._gate._allowed = frozenset({0})
+    transport._gate._allowed = transport._observation._allowed = frozenset({0})
     return os.getuid()
 
 

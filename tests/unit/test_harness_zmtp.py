@@ -8,18 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tools.harness.zmtp import GREETING_BYTES, Splitter, Unit, joined
+from ipc.zmtp import GREETING_BYTES, multipart
+from tools.harness.zmtp import Splitter, Unit
 
 GREETING = bytes(range(GREETING_BYTES))
 READY = b"\x04\x05ready"
 LONG = b"x" * 300
 MESSAGES = [(b"header",), (b"header", LONG), (b"",), (b"a", b"b")]
-STREAM = GREETING + READY + b"".join(map(joined, MESSAGES))
+STREAM = GREETING + READY + b"".join(map(multipart, MESSAGES))
 
 
 def test_the_wire_format() -> None:
-    assert joined((b"ab",)) == b"\x00\x02ab"
-    assert joined((b"a", LONG)) == b"\x01\x01a" + b"\x02\x00\x00\x00\x00\x00\x00\x01\x2c" + LONG
+    assert multipart((b"ab",)) == b"\x00\x02ab"
+    assert multipart((b"a", LONG)) == b"\x01\x01a" + b"\x02\x00\x00\x00\x00\x00\x00\x01\x2c" + LONG
 
 
 @given(st.lists(st.integers(1, len(STREAM) - 1), max_size=20))
@@ -35,7 +36,7 @@ def test_pieces_do_not_matter(cuts: list[int]) -> None:
 
 @pytest.mark.parametrize("message", MESSAGES)
 def test_an_unfinished_message_waits(message: tuple[bytes, ...]) -> None:
-    splitter, raw = Splitter(), joined(message)
+    splitter, raw = Splitter(), multipart(message)
     splitter.feed(GREETING)
     assert splitter.feed(raw[:-1]) == []
     assert splitter.feed(raw[-1:]) == [Unit(raw, message)]

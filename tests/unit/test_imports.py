@@ -18,7 +18,8 @@ FOLDERS = (*DAEMONS, "satellite")
 HEAVY = {"av", "ctranslate2", "faster_whisper", "gguf", "onnxruntime", "piper", "sounddevice", "tokenizers"}
 HEAVY |= {"webrtcvad", "xllamacpp"}
 LIBRARIES = HEAVY | {"apsw", "httpx", "huggingface_hub", "numpy", "ollama", "rich", "sqlite_vec", "zmq"}
-USES_ZMQ = {"ipc/sockets.py", "ipc/security.py", "ipc/transport.py", "ipc/transport_far.py", "tools/bench/peers.py"}
+USES_ZMQ = {"ipc/sockets.py", "ipc/security.py", "ipc/transport.py", "ipc/transport_far.py", "ipc/observation_far.py"}
+USES_ZMQ |= {"tools/bench/peers.py"}
 NOT_IN_A_CORE = LIBRARIES | {
     "asyncio",
     "concurrent",
@@ -101,6 +102,11 @@ def test_a_core_is_pure(daemon: str) -> None:
     assert not impure
     engines = [name for name in _imports(core) if _under(name, "daemons.engines")]
     assert all(_under(name, "daemons.engines.base") for name in engines)
+
+
+@pytest.mark.parametrize("module", ["zmtp", "observing"])
+def test_what_observers_say_is_read_without_a_socket(module: str) -> None:
+    assert not [name for name in _imports(ROOT / "ipc" / f"{module}.py") if name.partition(".")[0] in NOT_IN_A_CORE]
 
 
 @pytest.mark.parametrize("package", ["ipc", "daemons", "tools"])

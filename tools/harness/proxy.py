@@ -18,7 +18,8 @@ from typing import Literal, Self
 import msgspec
 
 from ipc.endpoints import claim_folder
-from tools.harness.zmtp import Splitter, Unit, joined
+from ipc.zmtp import multipart
+from tools.harness.zmtp import Splitter, Unit
 
 _CHUNK = 65_536
 _SLICE = 64
@@ -188,7 +189,7 @@ class _Way:
         frame = frames[self._hop._random.randrange(len(frames))]
         if frame:
             frame[self._hop._random.randrange(len(frame))] ^= 1 << self._hop._random.randrange(8)
-        return joined(tuple(map(bytes, frames)))
+        return multipart([*map(bytes, frames)])
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         while True:

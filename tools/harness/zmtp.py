@@ -1,13 +1,10 @@
-"""The messages in the bytes of a ZMTP 3 connection (rfc.zeromq.org/spec/23): as much as a proxy must know."""
+"""The messages in the bytes of a ZeroMQ connection: as much as a proxy must know."""
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
-GREETING_BYTES = 64
-_MORE, _LONG, _COMMAND = 1, 2, 4
-_LENGTH = struct.Struct("!Q")
+from ipc.zmtp import COMMAND, GREETING_BYTES, MORE, cut
 
 
 class Unit(NamedTuple):
@@ -37,17 +34,13 @@ class Splitter:
     def _next(self) -> Unit | None:
         if not self._greeted:
             return self._greeting()
-        while (cut := self._cut()) is not None:
-            flags, start, end = cut
+        while (found := cut(self._buffer)) is not None:
+            flags, start, end = found
             self._raw += self._buffer[:end]
-            if flags & _COMMAND:
-                raw = bytes(self._raw)
-                del self._buffer[:end]
-                self._raw.clear()
-                return Unit(raw)
-            self._frames.append(bytes(self._buffer[start:end]))
+            if not flags & COMMAND:
+                self._frames.append(bytes(self._buffer[start:end]))
             del self._buffer[:end]
-            if not flags & _MORE:
+            if not flags & MORE:
                 unit = Unit(bytes(self._raw), tuple(self._frames))
                 self._raw.clear()
                 self._frames.clear()
@@ -65,30 +58,3 @@ class Splitter:
             self._greeted = True
             self._raw.clear()
         return Unit(part)
-
-    def _cut(self) -> tuple[int, int, int] | None:
-        """Flags, and where the body of the next frame begins and ends; None: it is not all there."""
-        if len(self._buffer) < 2:
-            return None
-        flags = self._buffer[0]
-        if flags & _LONG:
-            if len(self._buffer) < 1 + _LENGTH.size:
-                return None
-            start = 1 + _LENGTH.size
-            end = start + _LENGTH.unpack_from(self._buffer, 1)[0]
-        else:
-            start, end = 2, 2 + self._buffer[1]
-        return (flags, start, end) if len(self._buffer) >= end else None
-
-
-def joined(frames: tuple[bytes, ...]) -> bytes:
-    """The frames of one message as they go over the wire."""
-    raw = bytearray()
-    for index, frame in enumerate(frames):
-        flags = _MORE if index < len(frames) - 1 else 0
-        if len(frame) > 255:
-            raw += bytes([flags | _LONG]) + _LENGTH.pack(len(frame))
-        else:
-            raw += bytes([flags, len(frame)])
-        raw += frame
-    return bytes(raw)
