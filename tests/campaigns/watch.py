@@ -87,7 +87,6 @@ class Watch:
         may_die: frozenset[str] = frozenset(),
         blocked_max_s: float = BLOCKED_MAX_S,
         peak_max_bytes: int = GROWN_MAX_BYTES,
-        grown_max_bytes: int = GROWN_MAX_BYTES,
     ) -> dict[str, int]:
         """What a row of a campaign tells of its daemons, the worst of each. Raises AssertionError for a daemon that
         died, or could not be asked (unless it is one of `may_die`), that was blocked, has grown, or keeps a request."""
@@ -95,7 +94,7 @@ class Watch:
         for daemon, figures in seen.items():
             if daemon not in may_die:
                 self._check_life(daemon, figures, blocked_max_s)
-            if max(figures.grown_bytes - grown_max_bytes, figures.peak_bytes - peak_max_bytes) > 0:
+            if max(figures.grown_bytes - GROWN_MAX_BYTES, figures.peak_bytes - peak_max_bytes) > 0:
                 raise AssertionError(
                     f"{daemon} grew by {figures.grown_bytes / 1e6:.0f} MB, at most by {figures.peak_bytes / 1e6:.0f} MB"
                 )
