@@ -290,3 +290,11 @@ def test_memory_is_bounded_however_many_requests_there_were() -> None:
     assert len(client._exchanges) <= limits.REMEMBERED_RIDS + 2
     assert client.open == {kept_open}
     assert not server.open
+
+
+@pytest.mark.parametrize(
+    ("deadline_ns", "left_ms"), [(0, 0), (5_000_000_000, 4000), (1_000_000_001, 1), (999_999_999, 1)]
+)
+def test_what_is_left_of_a_request_s_time(deadline_ns: int, left_ms: int) -> None:
+    """0 means no deadline on the wire, so one that has passed is not told as that."""
+    assert Exchange(bytes(16), 1, deadline_ns, 0, 0).left_ms(now_ns=1_000_000_000) == left_ms

@@ -161,6 +161,13 @@ def test_a_clause_with_nothing_to_read_has_no_audio_and_is_no_error() -> None:
     assert it.end(1, 9) == [Finish(1, Spoken(clauses=1, audio_ms=0))]
 
 
+def test_a_phrase_of_an_utterance_that_is_over_changes_nothing() -> None:
+    it = core(False, "One.")
+    it.cancel(1)
+    it.phrase_over(1, 0)
+    assert not it.speaking("c")
+
+
 def test_an_utterance_without_clauses_is_over_at_its_end() -> None:
     assert core().end(1, 0) == [Finish(1, Spoken(clauses=0, audio_ms=0))]
 
