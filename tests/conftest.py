@@ -23,12 +23,22 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 _REAL_TIME = ("browser", "campaigns", "chaos", "perf", "rooms", "socket", "units")
 """Folders of tests in which real processes keep real times, on a machine that may give them no core for a second."""
 
+_TOLD_CHARS = 3000
+"""Of each failure that did not last."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Such a test may fail once; the summary names it (RERUN), and one that is named often has a fault."""
     for item in items:
         if item.path.relative_to(Path(__file__).parent).parts[0] in _REAL_TIME:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What a test failed of that was tried again: nothing else tells."""
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"tried again: {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext[-_TOLD_CHARS:])
 
 
 @pytest.hookimpl(wrapper=True)
