@@ -24,7 +24,7 @@ _untold: deque[str] = deque(maxlen=_UNTOLD_MAX)
 
 def notify(state: str) -> None:
     """Sends e.g. "READY=1" or "STATUS=loading" to NOTIFY_SOCKET; without one there is nobody to tell. Never waits: a
-    supervisor that stands still reads nothing, and after ten messages (net.unix.max_dgram_qlen) there is no room for
+    supervisor that stands still reads nothing, and after ten or so (net.unix.max_dgram_qlen) there is no room for
     more. Those are told with the next one; a WATCHDOG is not, since it says that all is well now. A supervisor that is
     gone is no reason to stop working, nor not to clean up: it is logged."""
     path = os.environ.get("NOTIFY_SOCKET")
