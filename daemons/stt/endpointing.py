@@ -86,7 +86,8 @@ CLEAR_DB = 6.0
 
 def finished_score(evidence: Evidence, language: str = "en") -> float:
     """-1 and less: breaks off; 0: nobody can tell; 1 and more: finished."""
-    words = re.findall(r"\w+(?:['’]\w+)?", evidence.text.lower().replace("’", "'"))
+    said = evidence.text.lower().replace("’", "'")
+    words = re.findall(r"\w+(?:'\w+)?", _ASKED_SHORT.sub(r"\1 is", said) if language == "en" else said)
     if not words:
         return 0.0
     score = _punctuation_score(evidence.text) + (_grammar_score(evidence.text, words) if language == "en" else 0.0)
@@ -122,7 +123,9 @@ _PREPOSITIONS = _set(
     "under until up upon via with within without"
 )
 _CONJUNCTIONS = _set("and or but nor because so if when whenever while although though unless whether as that")
-_WH = _set("what who where when why how which whose whom what's who's where's when's how's")
+_WH = _set("what who where when why how which whose whom")
+_ASKED_SHORT = re.compile(r"\b(what|who|where|when|why|how)'(s|re)\b")
+"""Whisper writes "Where's" for a spoken "Where is" now and then, and they mean the same."""
 _DANGLING = _HESITATIONS | _VERBS | _ARTICLES | _POSSESSIVES | _PREPOSITIONS | _CONJUNCTIONS | _WH
 _DANGLING |= _set("i we he she they i'm i'll i'd i've we're we'll we've you're you'll they're they'll he's she's it's")
 _DANGLING |= _set(

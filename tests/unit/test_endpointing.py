@@ -147,6 +147,22 @@ def test_other_languages_have_their_punctuation(text: str, quick: int) -> None:
     assert after(text, language="de") == quick
 
 
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("Where's the spare key?", "Where is the spare key?"),
+        ("When's my Spanish lesson?", "When is my Spanish lesson?"),
+        ("Who's coming for dinner?", "Who is coming for dinner?"),
+        ("How're my plants?", "How are my plants?"),
+        ("What's the", "What is the"),
+        ("Where's", "Where is"),
+    ],
+)
+def test_a_question_is_judged_alike_in_its_short_form(short: str, long: str) -> None:
+    assert after(short) == after(long)
+    assert after(short, CALM) == after(long, CALM)
+
+
 def test_a_curly_apostrophe_is_one_too() -> None:
     assert after("What’s the capital of France?") == after("What's the capital of France?")
 
