@@ -154,9 +154,9 @@ class _Daemon:
         self._service = make(self._config, marks=marks)
         passed = passed_sockets(self._name, runtime_dir())
         network = listening(self._config.network.listen, self._config.network.port, config.keys_dir())
-        transport = ZmqServerTransport(self._name, runtime_dir(), passed, network)
+        self._transport = ZmqServerTransport(self._name, runtime_dir(), passed, network)
         gated = {kind: self._gate(handler) for kind, handler in self._service.handlers().items()}
-        self._server = Server(self._name, transport, gated, self._report, marks)
+        self._server = Server(self._name, self._transport, gated, self._report, marks)
         self._server.start()
         # What is to be read anew while it loads is read as soon as it has loaded.
         hangup = asyncio.Event()
@@ -166,7 +166,7 @@ class _Daemon:
             if not stop.is_set():
                 self._state = "ready"
                 log.info("ready: %s %s on %s", *_words(self._service.info), extra=about(READY))
-                notify(f"READY=1\nSTATUS={self._service.trouble or 'ready'}")
+                notify(f"READY=1\nSTATUS={self._trouble or 'ready'}")
                 await self._work(stop, hangup)
         finally:
             self._state = "stopping"
@@ -175,6 +175,11 @@ class _Daemon:
             await self._service.close()
             await self._server.close()
         return EXIT_OK
+
+    @property
+    def _trouble(self) -> str:
+        """Of the service, and of its door on a network."""
+        return "; ".join(filter(None, (self._service.trouble, self._transport.trouble)))
 
     async def _work(self, stop: asyncio.Event, hangup: asyncio.Event) -> None:
         beside = [asyncio.ensure_future(self._reload_on(hangup))]
@@ -202,12 +207,12 @@ class _Daemon:
 
     async def _feed_watchdog(self, period_s: float) -> None:
         """Only what comes through the work itself counts. The status says what changed meanwhile."""
-        told = self._service.trouble
+        told = self._trouble
         while True:
             await self._service.beat()
             notify(WATCHDOG)
-            if self._service.trouble != told:
-                told = self._service.trouble
+            if self._trouble != told:
+                told = self._trouble
                 notify(f"STATUS={told or 'ready'}")
             await asyncio.sleep(period_s)
 
@@ -248,7 +253,7 @@ class _Daemon:
         return handle
 
     def _report(self) -> StatusReport:
-        trouble = self._service.trouble
+        trouble = self._trouble
         info = self._service.info
         return StatusReport(
             daemon=self._name,

@@ -134,6 +134,8 @@ class Door:
     def __init__(self, socket: Socket, endpoint: str, secret: str) -> None:
         """Raises EndpointError when the endpoint cannot be had: somebody else listens there."""
         self._socket, self._endpoint = socket, endpoint
+        self.trouble = ""
+        """Why nobody can come in; empty while it is open."""
         self._again: asyncio.TimerHandle | None = None
         self._open: set[int] = set()
         """Descriptors of the connections that came in here."""
@@ -149,8 +151,7 @@ class Door:
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._events = Reader(self._monitor, self._happened, frames_max=2)
         if not self._bound:
-            log.warning("%s: this machine has no such address (yet); it is tried again", self._endpoint)
-            self._wait()
+            self._wait("this machine has no such address (yet); it is tried again")
 
     def close(self) -> None:
         if self._again is not None:
@@ -168,24 +169,30 @@ class Door:
         elif self._bound:
             self._open.add(event["value"])
             if len(self._open) > limits.FAR_CONNECTIONS_MAX:
-                log.warning("%s: over %d connections, shut for a moment", self._endpoint, limits.FAR_CONNECTIONS_MAX)
                 self._socket.unbind(self._endpoint)
                 self._bound = False
                 self._open.clear()
-                self._wait()
+                self._wait(f"over {limits.FAR_CONNECTIONS_MAX} connections, shut for a moment")
 
-    def _wait(self) -> None:
+    def _wait(self, why: str) -> None:
+        self.trouble = f"{self._endpoint}: {why}"
+        log.warning("%s", self.trouble)
+        self._try_later()
+
+    def _try_later(self) -> None:
         self._again = asyncio.get_running_loop().call_later(limits.DOOR_RETRY_S, self._try)
 
     def _try(self) -> None:
         try:
             self._bound = self._bind()
         except EndpointError as error:
+            self.trouble = str(error)
             log.error("%s", error)
         if self._bound:
+            self.trouble = ""
             log.info("listening at %s", self._endpoint)
         else:
-            self._wait()
+            self._try_later()
 
     def _bind(self) -> bool:
         try:

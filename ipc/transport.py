@@ -129,6 +129,11 @@ class ZmqServerTransport:
         far = self._far_observation
         return self._observation.subscriptions + (far.subscriptions if far is not None else 0)
 
+    @property
+    def trouble(self) -> str:
+        """Why nobody on the network can reach it, as far as that is known; else empty."""
+        return self._far_door.trouble if self._far_door is not None else ""
+
     def still_allowed(self, guest: Guest) -> bool:
         return self._network is not None and self._network.keyring.guest(guest.key) == guest
 

@@ -70,6 +70,17 @@ def test_a_door_that_is_asked_for_later_waits_for_a_restart() -> None:
             time.sleep(0.01)
 
 
+def test_an_address_that_this_machine_does_not_have_is_told() -> None:
+    """192.0.2.0/24 is for documentation alone (RFC 5737): no machine has one of these."""
+    with Place(settings={"TIMMY_NETWORK_LISTEN": "192.0.2.7"}) as place:
+        write_secret(place.root / ".config" / "timmy" / "keys", new_secret())
+        with Daemon("llm", place=place) as llm:
+            report = llm.status()
+    assert report.state == "degraded"
+    assert report.detail.startswith("tcp://192.0.2.7:")
+    assert "this machine has no such address (yet)" in report.detail
+
+
 # --- a viewer ---
 
 
