@@ -19,6 +19,8 @@ from tools.show import json_option, print_json
 ANSWER_MS = 180_000
 """A large model on a small machine takes minutes."""
 SPEAK_MS = 600_000
+LOOK_S = 0.1
+"""Between two looks at a voice that loads."""
 
 
 def _conversation(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -158,8 +160,13 @@ async def _say(request: Say) -> None:
 
 
 async def _check_speaker() -> None:
-    """Raises CallError where nobody would hear it."""
+    """Waits until the voice is loaded. Raises CallError where nobody would hear it."""
     async with Client("tts", "say") as tts:
-        status = await tts.request(Status())
-    if isinstance(status, StatusReport) and status.state == "degraded":
+        while True:
+            status = await tts.request(Status())
+            assert isinstance(status, StatusReport)
+            if status.state != "loading":
+                break
+            await asyncio.sleep(LOOK_S)
+    if status.state == "degraded":
         raise CallError(Code.DEVICE_MISSING, status.detail)

@@ -157,7 +157,7 @@ def test_a_daemon_that_is_still_loading(tmp_path: Path) -> None:
     def loading(call: Call) -> Result:
         raise CallError(Code.NOT_READY, "dialog is still loading: ask again in a moment")
 
-    with DaemonThread("dialog", {Ask: loading}, tmp_path / "runtime", state="loading"):
+    with DaemonThread("dialog", {Ask: loading}, tmp_path / "runtime", "loading"):
         assert timmy("ask", "why") == (EXIT_SOFTWARE, "", "timmy: dialog is still loading: ask again in a moment\n")
 
 

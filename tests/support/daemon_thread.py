@@ -16,10 +16,12 @@ from ipc.transport import ZmqServerTransport
 
 
 class DaemonThread:
-    """A context manager that serves `handlers` under a daemon's name."""
+    """A context manager that serves `handlers` under a daemon's name. `states`: what it says when it is asked for the
+    first time, the second, and so on; it stays in the last."""
 
-    def __init__(self, name: str, handlers: Mapping[type[Body], Handler], folder: Path, state: str = "ready") -> None:
-        self._name, self._handlers, self._folder, self._state = name, handlers, folder, state
+    def __init__(self, name: str, handlers: Mapping[type[Body], Handler], folder: Path, *states: str) -> None:
+        self._name, self._handlers, self._folder = name, handlers, folder
+        self._states = list(states or ("ready",))
         self._up = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
@@ -41,10 +43,11 @@ class DaemonThread:
         await server.close()
 
     def _report(self) -> StatusReport:
+        state = self._states.pop(0) if len(self._states) > 1 else self._states[0]
         return StatusReport(
             daemon=self._name,
-            state=self._state,
-            detail="no microphone" if self._state == "degraded" else "",
+            state=state,
+            detail="no microphone" if state == "degraded" else "",
             engine="fake",
             model="none",
             device="cpu",

@@ -280,8 +280,13 @@ def test_say(capsys: pytest.CaptureFixture[str], runtime: Path) -> None:
         with DaemonThread("tts", {}, runtime, "degraded"):
             deaf = Run(capsys, "say", "Is anybody there?")
             assert Run(capsys, "say", "--conversation", "kitchen", "You, there.").status == EXIT_OK
-    assert said == [(messages.HOME, "Dinner is ready."), ("kitchen", "You, there.")]
-    assert (deaf.status, deaf.out, deaf.err.count("\n")) == (EXIT_SOFTWARE, "", 1)
+        with DaemonThread("tts", {}, runtime, "loading", "loading", "degraded"):
+            early = Run(capsys, "say", "Is it too early?")
+        with DaemonThread("tts", {}, runtime, "loading", "ready"):
+            assert Run(capsys, "say", "Good morning.").status == EXIT_OK
+    assert said == [(messages.HOME, "Dinner is ready."), ("kitchen", "You, there."), (messages.HOME, "Good morning.")]
+    for run in (deaf, early):
+        assert (run.status, run.out, run.err) == (EXIT_SOFTWARE, "", "timmy: no microphone\n")
 
 
 # --- models, config, doctor ---
