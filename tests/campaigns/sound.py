@@ -37,6 +37,8 @@ BACK_MAX_S = 3.0
 for a core."""
 
 HUNG_S = 60.0
+LINES = 8
+"""Of each daemon's log, with a failure."""
 AUDIBLE = 300
 """Of 32,767: the mean amplitude of an answer is above that in some second."""
 
@@ -59,7 +61,8 @@ def run(count: int, seed: int, card: Callable[[], SoundCard] = SoundCard) -> dic
             try:
                 asyncio.run(room.suffer(fault))
             except AssertionError as error:
-                raise AssertionError(f"{fault}, number {number} of seed {seed}: {error}") from error
+                said = f"{fault}, number {number} of seed {seed}: {error}\n{_last_lines(Path(state) / 'log')}"
+                raise AssertionError(said) from error
         now = {daemon: supervisor.pid(daemon) for daemon in pids}
         assert now == pids, f"a daemon died: {pids} became {now}"
     return {"times each": count, "turns": len(faults), "ms to be back at most": round(max(room.backs_s) * 1000)}
@@ -175,6 +178,11 @@ FAULTS: Mapping[str, Callable[[_Room], Awaitable[Path]]] = {
     "silent": _Room.silent,
 }
 """Each returns the question that is asked next."""
+
+
+def _last_lines(logs: Path) -> str:
+    """What the daemons said last: their folder goes with the campaign."""
+    return "\n".join("\n".join(log.read_text("utf-8").splitlines()[-LINES:]) for log in sorted(logs.glob("*.log")))
 
 
 async def _listen(following: Stream, heard: list[TurnHeard]) -> None:
