@@ -253,12 +253,12 @@ class _Daemon:
         return handle
 
     def _report(self) -> StatusReport:
-        trouble = self._trouble
         info = self._service.info
         return StatusReport(
             daemon=self._name,
-            state="degraded" if self._state == "ready" and trouble else self._state,
-            detail=trouble,
+            # Its own work is as good with a door that is shut: who asks whether it can be heard reads this.
+            state="degraded" if self._state == "ready" and self._service.trouble else self._state,
+            detail=self._trouble,
             engine=info.engine,
             model=info.model,
             device=info.device,
