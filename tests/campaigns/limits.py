@@ -31,7 +31,9 @@ BACK_MAX_S = 20.0
 """From the moment there is enough again until all five serve. A daemon that died is started again after up to some
 seconds, and a full database is tried again; the rest is for a busy machine."""
 
-DISK_BYTES = 8_000_000
+DISK_BYTES = 32_000_000
+"""Room for the marks of half an hour beside the database: 6 kB of them are written in a second."""
+
 STRANGERS = 30
 
 
