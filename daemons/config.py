@@ -63,7 +63,7 @@ class Stt(_Table, frozen=True):
     threads: Threads = 2
     input: SoundDevice = "auto"
     vad_aggressiveness: Annotated[int, Meta(ge=0, le=3)] = 2
-    candidate_silence_ms: Milliseconds = 150
+    candidate_silence_ms: Milliseconds = 120
     drafts: bool = True
     short_context: bool = True
     endpointing: Endpointing = "quick"

@@ -56,6 +56,8 @@ class LlamaModel:
         params.n_ctx = context_tokens
         params.n_batch = params.n_ubatch = _GPU_BATCH if gpu else _CPU_BATCH
         params.n_gpu_layers = -1 if gpu else 0
+        if not gpu:  # slower there than separate steps (docs/adr/012-two-cores.md)
+            params.flash_attn_type = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         if threads:
             params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
         params.n_parallel = 1

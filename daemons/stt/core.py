@@ -25,9 +25,10 @@ from ipc.messages import (
 
 MS = 1_000_000
 PRE_ROLL_FRAMES = 300 // FRAME_MS + START_WINDOW
+LULL_NS = 20 * MS
+"""A silence this long, one frame, is worth a transcript: what was said until then may be all."""
 PAUSE_NS = 60 * MS
-"""A silence this long ends a phrase: it is worth a transcript, and only real speech ends it again. Words have shorter
-ones inside."""
+"""A silence this long ends a phrase: only real speech ends it again. Words have shorter ones inside."""
 PARTIAL_NS = 900 * MS
 CLOSE_NS = 10_000 * MS
 """A turn that no mute closes can be joined this long."""
@@ -63,7 +64,7 @@ class Segmenter:
         conversation: str,
         new_rid: Callable[[], bytes],
         confirm_after: ConfirmAfter,
-        candidate_ms: int = 150,
+        candidate_ms: int = 120,
         drafts: bool = True,
     ) -> None:
         self.conversation = conversation
@@ -217,7 +218,7 @@ class Segmenter:
             self._confirm(turn, silent_ns, now_ns)
             self._announce(turn, now_ns)
         elif self._job is None:
-            paused = silent_ns >= PAUSE_NS or turn.endpoint_ns > 0
+            paused = silent_ns >= LULL_NS or turn.endpoint_ns > 0
             if paused or (self._drafts and now_ns - self._asked_ns >= PARTIAL_NS):
                 self._ask(turn, not paused, now_ns)
 

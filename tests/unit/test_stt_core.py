@@ -128,7 +128,7 @@ def test_a_turn_from_the_first_voiced_sample_to_the_final() -> None:
     assert candidate.last_voiced_ns == final.last_voiced_ns == last_ns
     assert candidate.endpoint_ns == last_ns + 200 * MS
     assert final.endpoint_ns == final.sent_ns == last_ns + 500 * MS
-    assert candidate.transcript_ns == final.transcript_ns == last_ns + 60 * MS
+    assert candidate.transcript_ns == final.transcript_ns == last_ns + 20 * MS
 
 
 @pytest.mark.parametrize(("voice_ms", "confirmed_ms"), [(3, 1280), (9, 1280), (11, 1300), (20, 1300)])
@@ -148,7 +148,7 @@ def test_a_voice_may_end_anywhere_in_its_last_frame(voice_ms: int, confirmed_ms:
 def test_the_transcript_is_asked_for_within_the_pause_and_once() -> None:
     room = Room().hear(ms(400) + "a" * 20 + ms(600))
     assert [job.draft for job in room.jobs] == [False]
-    assert room.jobs[0].pcm == (ms(340) + "a" * 20 + ms(60)).encode(), "pre-roll, speech, pause"
+    assert room.jobs[0].pcm == (ms(340) + "a" * 20 + ms(20)).encode(), "pre-roll, speech, lull"
 
 
 def test_a_final_waits_for_a_slow_transcript() -> None:
@@ -458,7 +458,7 @@ def test_a_transcript_that_comes_late_confirms_at_once_what_was_silent_long_enou
     candidate, final = room.of(TurnCandidate)[0], room.of(TurnFinal)[0]
     assert isinstance(candidate, TurnCandidate)
     assert isinstance(final, TurnFinal)
-    assert final.sent_ns == final.transcript_ns == final.last_voiced_ns + 660 * MS
+    assert final.sent_ns == final.transcript_ns == final.last_voiced_ns + 620 * MS
     assert candidate.endpoint_ns == final.last_voiced_ns + 200 * MS
     assert final.endpoint_ns == final.last_voiced_ns + 340 * MS, "the rest of the wait was the transcript's"
 
