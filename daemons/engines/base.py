@@ -46,12 +46,21 @@ class Transcript:
     no_speech: float  # 0..1, the model's own doubt
 
 
+Superseded = Callable[[], bool]
+"""Whether more has been said than what is being transcribed."""
+
+
+def never() -> bool:
+    return False
+
+
 class Transcriber(Protocol):
     info: EngineInfo
 
-    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+    def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
         """Blocking; called from one worker thread. `pcm`: STT_RATE, 16-bit mono, any length up to 60 s. A
-        draft may be wrong or empty where a second look would help: it is for text that is soon replaced."""
+        draft may be wrong or empty where a second look would help: it is for text that is soon replaced.
+        Where something else would need that look and is `superseded`, it may be empty."""
 
 
 class VoiceDetector(Protocol):

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from daemons.engines.base import EngineError, EngineInfo, Frame, Transcript
+from daemons.engines.base import EngineError, EngineInfo, Frame, Superseded, Transcript, never
 from daemons.engines.ordered import HUGE, MANGLED, obey
 from daemons.orders import OrderBook
 from ipc.errors import Code
@@ -24,7 +24,7 @@ class FakeTranscriber:
         self.go.set()
         self._texts = deque(texts or ["What is the capital of France?"])
 
-    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+    def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
         self.go.wait()
         if self.failure is not None:
             raise self.failure
@@ -72,9 +72,9 @@ class OrderedTranscriber(FakeTranscriber):
         self._book = book
         self._checked = False
 
-    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+    def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
         obey(self._book)
-        heard, orders = super().transcribe(pcm, draft), self._book.now()
+        heard, orders = super().transcribe(pcm, draft, superseded), self._book.now()
         texts = {"empty": "", "huge": HUGE, "bad_utf8": heard.text + MANGLED}
         text = texts.get(orders.fault, (self._checked and orders.text) or heard.text)
         self._checked = True

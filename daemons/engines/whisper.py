@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemons.catalogue import resolve
 from daemons.config import Device
-from daemons.engines.base import STT_RATE, EngineError, EngineInfo, Transcript
+from daemons.engines.base import STT_RATE, EngineError, EngineInfo, Superseded, Transcript, never
 from ipc.errors import Code, ConfigError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class WhisperTranscriber:
         self._prompt = self._start_tokens(language, model)
         self._said: dict[bytes, _Reading] = {}  # pieces of a long turn that were read before
 
-    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+    def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
         import numpy as np
 
         samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(32768)
@@ -81,17 +81,17 @@ class WhisperTranscriber:
             readings.append(self._read_once(samples[:cut]))
             samples = samples[cut:]
         self._said = dict(list(self._said.items())[-3:])
-        readings.append(self._read(samples, draft))
+        readings.append(self._read(samples, draft, superseded))
         text = " ".join(reading.text for reading in readings if reading.text)
         return Transcript(text, min(reading.no_speech for reading in readings))
 
     def _read_once(self, samples: NDArray[np.float32]) -> _Reading:
         key = samples.tobytes()
         if key not in self._said:
-            self._said[key] = self._read(samples, draft=False)
+            self._said[key] = self._read(samples)
         return self._said[key]
 
-    def _read(self, samples: NDArray[np.float32], draft: bool) -> _Reading:
+    def _read(self, samples: NDArray[np.float32], draft: bool = False, superseded: Superseded = never) -> _Reading:
         """The words of up to 28 s, none if it is not speech. A draft is not read a second time."""
         length_s = len(samples) / STT_RATE
         if not length_s:
@@ -99,6 +99,8 @@ class WhisperTranscriber:
         features = self._model.feature_extractor(samples)
         reading = self._decode(features, length_s, min(max(self._context_s, length_s + _ROOM_S), FULL_CONTEXT_S))
         if reading.doubtful and not draft:
+            if superseded():
+                return _Reading("", reading.score, reading.no_speech, reading.capped)
             self.second_readings += 1
             reading = self._decode(features, length_s, FULL_CONTEXT_S, annotations=True)
         text = spoken(reading.text)

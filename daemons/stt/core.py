@@ -36,10 +36,12 @@ CLOSE_NS = 10_000 * MS
 
 @dataclass(frozen=True, slots=True)
 class Transcribe:
-    """To be answered by `transcribed`. There is never a second one under way."""
+    """To be answered by `transcribed`. There is never a second one under way. `superseded` tells, in any thread,
+    whether more has been said since."""
 
     pcm: bytes
     draft: bool
+    superseded: Callable[[], bool]
 
 
 Effect = Transcribe | Down
@@ -236,9 +238,11 @@ class Segmenter:
             turn.confirmed_ns = confirmed_ns
 
     def _ask(self, turn: Turn, draft: bool, now_ns: int) -> None:
-        self._job = _Job(turn.frames, turn.last_voiced_ns, draft)
+        covers_ns = turn.last_voiced_ns
+        self._job = _Job(turn.frames, covers_ns, draft)
         self._asked_ns = now_ns
-        self._out.append(Transcribe(b"".join(heard.pcm for heard in turn.frames), draft))
+        pcm = b"".join(heard.pcm for heard in turn.frames)
+        self._out.append(Transcribe(pcm, draft, lambda: turn.last_voiced_ns != covers_ns))
 
     def _take(self, turn: Turn, job: _Job, text: str, now_ns: int) -> None:
         complete = not job.draft and job.covers_ns == turn.last_voiced_ns

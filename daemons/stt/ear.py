@@ -59,7 +59,7 @@ class Ear:
     def _apply(self, effects: list[Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Transcribe):
-                self._worker.ask(effect.pcm, effect.draft, self._answer)
+                self._worker.ask(effect, self._answer)
             else:
                 self._emit(effect)
 

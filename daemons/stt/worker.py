@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from daemons.engines.base import EngineError, Transcriber, Transcript
+from daemons.stt.core import Transcribe
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class TranscriptWorker:
         """Why the last transcript failed, until one succeeds."""
         self._thread = ThreadPoolExecutor(1, "transcriber")
         self._transcriber: Transcriber | None = None
-        self._waiting: dict[bool, deque[tuple[bytes, Answer]]] = {False: deque(), True: deque()}  # by draft
+        self._waiting: dict[bool, deque[tuple[Transcribe, Answer]]] = {False: deque(), True: deque()}  # by draft
         self._busy = self._closed = False
 
     async def use(self, make: Callable[[], Transcriber]) -> Transcriber:
@@ -36,9 +37,9 @@ class TranscriptWorker:
     async def run(self, task: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, task)
 
-    def ask(self, pcm: bytes, draft: bool, answer: Answer) -> None:
+    def ask(self, job: Transcribe, answer: Answer) -> None:
         """`answer` gets the text, None when the transcriber failed; on the event loop."""
-        self._waiting[draft].append((pcm, answer))
+        self._waiting[job.draft].append((job, answer))
         self._next()
 
     def _next(self) -> None:
@@ -47,9 +48,9 @@ class TranscriptWorker:
             return
         assert self._transcriber is not None
         self._busy = True
-        pcm, answer = self._waiting[draft].popleft()
+        job, answer = self._waiting[draft].popleft()
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._thread, self._transcriber.transcribe, pcm, draft)
+        future = loop.run_in_executor(self._thread, self._transcriber.transcribe, job.pcm, draft, job.superseded)
         future.add_done_callback(lambda done: self._done(done, answer))
 
     def _done(self, done: asyncio.Future[Transcript], answer: Answer) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from daemons.dialog.core import Conversation
 from daemons.dialog.effects import Report
-from daemons.engines.base import Transcript
+from daemons.engines.base import Superseded, Transcript, never
 from daemons.engines.fakes_stt import FakeTranscriber
 from daemons.stt.service import KNOWN_CLIP
 from daemons.stt.turn import Turn
@@ -102,8 +102,10 @@ class HearingHouse(House):
 def _read_words() -> None:
     known, usual = read_wav(KNOWN_CLIP), FakeTranscriber.transcribe
 
-    def transcribe(self: FakeTranscriber, pcm: bytes, draft: bool = False) -> Transcript:
-        heard = usual(self, pcm, draft)
+    def transcribe(
+        self: FakeTranscriber, pcm: bytes, draft: bool = False, superseded: Superseded = never
+    ) -> Transcript:
+        heard = usual(self, pcm, draft, superseded)
         return heard if pcm == known or not heard.text else Transcript(understood(pcm), heard.no_speech)
 
     FakeTranscriber.transcribe = transcribe  # type: ignore[method-assign]

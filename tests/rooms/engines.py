@@ -12,7 +12,7 @@ from functools import partial
 
 from daemons import runtime
 from daemons.dialog.service import DialogService
-from daemons.engines.base import Prompt, Transcript
+from daemons.engines.base import Prompt, Superseded, Transcript, never
 from daemons.engines.fakes_llm import FakeModel
 from daemons.engines.fakes_memory import FakeClassifier, FakeEmbedder
 from daemons.engines.fakes_stt import FakeDetector, FakeTranscriber
@@ -45,8 +45,8 @@ class Ear(FakeTranscriber):
 
     checked = False
 
-    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
-        heard = super().transcribe(pcm, draft)
+    def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
+        heard = super().transcribe(pcm, draft, superseded)
         if not self.checked:
             self.checked = True
             return heard

@@ -13,7 +13,7 @@ from typing import TypeVar
 import pytest
 
 from daemons import config, microphones
-from daemons.engines.base import EngineError, Frame, Transcript
+from daemons.engines.base import EngineError, Frame, Superseded, Transcript, never
 from daemons.engines.fakes_stt import FakeDetector, FakeMicrophone, FakeTranscriber
 from daemons.engines.plugged import Patience
 from daemons.stt import service as stt_service
@@ -426,8 +426,8 @@ def test_it_is_not_ready_with_a_wrong_answer(
 
 def test_it_is_not_ready_when_it_hears_words_in_silence() -> None:
     class Babbler(FakeTranscriber):
-        def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
-            return super().transcribe(b"any sound", draft)
+        def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
+            return super().transcribe(b"any sound", draft, superseded)
 
     with pytest.raises(EngineError, match="in silence"):
         stt_service.check(Babbler(), "en")

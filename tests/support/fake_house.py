@@ -15,7 +15,7 @@ from typing import Any
 
 from daemons import runtime
 from daemons.dialog.service import DialogService
-from daemons.engines.base import EngineError, Prompt, Transcript, Usage
+from daemons.engines.base import EngineError, Prompt, Superseded, Transcript, Usage, never
 from daemons.engines.fakes_llm import FakeModel
 from daemons.engines.fakes_memory import FakeClassifier, FakeEmbedder
 from daemons.engines.fakes_stt import FakeDetector, FakeTranscriber
@@ -141,12 +141,12 @@ class Transcriber(FakeTranscriber):
         super().__init__()
         self._orders = orders
 
-    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+    def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
         while (fault := self._orders.read("fault-stt")) == "hang":
             time.sleep(0.01)
         fail("stt", fault)
         said = {"empty": "", "huge": "word " * (HUGE // 5), "bad UTF-8": "caf\udce9 \ud800 is open"}.get(fault)
-        return super().transcribe(pcm, draft) if said is None else Transcript(said, 0.0)
+        return super().transcribe(pcm, draft, superseded) if said is None else Transcript(said, 0.0)
 
 
 MAKERS: dict[str, Callable[[Orders], runtime.Make]] = {

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from unittest import mock
 
 from daemons.engines import paced_out
-from daemons.engines.base import Prompt, Transcript, Usage
+from daemons.engines.base import Prompt, Superseded, Transcript, Usage, never
 from daemons.engines.fakes_llm import FakeModel
 from daemons.engines.fakes_memory import FakeEmbedder
 from daemons.engines.fakes_stt import FakeTranscriber
@@ -57,9 +57,9 @@ class Transcriber(FakeTranscriber):
         super().__init__("What is the capital of France?", QUESTION)  # the first is what the check at the start plays
         self._plant = plant
 
-    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+    def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
         time.sleep(self._plant.work_s("stt"))
-        return super().transcribe(pcm, draft)
+        return super().transcribe(pcm, draft, superseded)
 
 
 class Embedder(FakeEmbedder):

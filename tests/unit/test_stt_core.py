@@ -151,6 +151,15 @@ def test_the_transcript_is_asked_for_within_the_pause_and_once() -> None:
     assert room.jobs[0].pcm == (ms(340) + "a" * 20 + ms(20)).encode(), "pre-roll, speech, lull"
 
 
+def test_a_transcript_is_superseded_when_more_is_said() -> None:
+    room = Room(delay=40, drafts=False).hear("a" * 20 + ms(60))
+    assert not room.jobs[0].superseded()
+    room.hear("b" * 10)
+    assert room.jobs[0].superseded()
+    room.hear(ms(1500))
+    assert not room.jobs[1].superseded()
+
+
 def test_a_final_waits_for_a_slow_transcript() -> None:
     room = Room(delay=40).hear("a" * 20 + ms(700))
     assert room.story == ["1 started"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from daemons.engines.base import Transcript
+from daemons.engines.base import Superseded, Transcript, never
 from daemons.engines.fakes_stt import FakeTranscriber
+from daemons.stt.core import Transcribe
 from daemons.stt.worker import TranscriptWorker
 
 
@@ -17,9 +18,9 @@ class Echo(FakeTranscriber):
         super().__init__()
         self.began = threading.Event()
 
-    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+    def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
         self.began.set()
-        super().transcribe(pcm, draft)
+        super().transcribe(pcm, draft, superseded)
         return Transcript(f"{pcm.decode()}{' (draft)' if draft else ''}", 0.0)
 
 
@@ -36,7 +37,7 @@ async def answers(*wanted: tuple[str, bool]) -> list[str | None]:
             done.set()
 
     for pcm, draft in wanted:
-        worker.ask(pcm.encode(), draft, answer)
+        worker.ask(Transcribe(pcm.encode(), draft, never), answer)
     transcriber.go.set()
     await asyncio.wait_for(done.wait(), 30)
     worker.close()
@@ -53,7 +54,7 @@ def test_what_waits_at_the_end_is_given_up() -> None:
         transcriber, worker, said = Echo(), TranscriptWorker(), list[str | None]()
         await worker.use(lambda: transcriber)
         transcriber.go.clear()
-        worker.ask(b"a", False, said.append)
+        worker.ask(Transcribe(b"a", False, never), said.append)
         queued = asyncio.get_running_loop().run_in_executor(worker._thread, lambda: None)
         await asyncio.to_thread(transcriber.began.wait, 30)
         worker.close()
@@ -71,7 +72,7 @@ def test_nothing_is_transcribed_after_the_end() -> None:
         transcriber, worker, said = Echo(), TranscriptWorker(), list[str | None]()
         await worker.use(lambda: transcriber)
         worker.close()
-        worker.ask(b"a", False, said.append)
+        worker.ask(Transcribe(b"a", False, never), said.append)
         assert said == []
 
     asyncio.run(task())

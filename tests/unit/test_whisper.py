@@ -92,9 +92,9 @@ def test_a_minute(transcriber: WhisperTranscriber, monkeypatch: pytest.MonkeyPat
     read: list[float] = []
     full = WhisperTranscriber._read
 
-    def counted(self: WhisperTranscriber, samples: np.ndarray, draft: bool) -> object:
+    def counted(self: WhisperTranscriber, samples: np.ndarray, *args: object) -> object:
         read.append(len(samples) / STT_RATE)
-        return full(self, samples, draft)
+        return full(self, samples, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(WhisperTranscriber, "_read", counted)
     assert words(transcriber.transcribe(minute).text) == heard
@@ -120,6 +120,9 @@ def test_what_is_doubtful_is_read_again_in_full(
     assert contexts == [SHORT_CONTEXT_S] * 2, "a draft is not"
     transcriber.transcribe(speak(SENTENCE))
     assert contexts == [SHORT_CONTEXT_S] * 3 + [FULL_CONTEXT_S]
+    contexts.clear()
+    assert transcriber.transcribe(speak(SENTENCE), superseded=lambda: True).text == "", "nobody waits for it any more"
+    assert contexts == [SHORT_CONTEXT_S]
 
 
 @pytest.mark.parametrize(

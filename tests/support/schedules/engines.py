@@ -9,7 +9,7 @@ import time
 from array import array
 from collections.abc import AsyncGenerator, Sequence
 
-from daemons.engines.base import EngineError, EngineInfo, Prompt, Transcript, Usage
+from daemons.engines.base import EngineError, EngineInfo, Prompt, Superseded, Transcript, Usage, never
 from daemons.engines.fakes_memory import FakeEmbedder
 from daemons.engines.fakes_tts import FakeSynthesizer, tone
 from daemons.llm.core import CHECK_QUESTION
@@ -49,7 +49,7 @@ class Transcriber:
         self._book, self._chance = book, chance
         self._known = read_wav(KNOWN_CLIP)
 
-    def transcribe(self, pcm: bytes, draft: bool = False) -> Transcript:
+    def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
         if pcm == self._known:
             return Transcript("what is the capital of France", 0.0)
         read = [_word(pcm[at : at + FRAME_BYTES]) for at in range(0, len(pcm), FRAME_BYTES)]
