@@ -45,8 +45,9 @@ def test_a_daemon_killed_in_a_turn_ends_it_in_words(daemons: None, daemon: str) 
             return hit, await play(talk, question)
 
     hit, following = asyncio.run(converse())
-    assert hit
-    assert all(result.report.said for result in hit)
+    assert hit[0].report.said
+    # A new stt hears the rest of the sentence, in which there may be no words.
+    assert all(result.report.said or result.report.outcome == "dropped" for result in hit[1:])
     assert [result.report.outcome for result in following] == ["answered"]
     assert "Paris" in following[0].report.said
 
