@@ -174,12 +174,12 @@ def _memory(record: Record) -> Iterator[str]:
 
 
 def _is_to_be_stored(record: Record, report: Event) -> bool:
-    """Its answer was given, or could be heard when somebody took the question back."""
+    """Its answer was given, or could be heard, as dialog must have learnt, when somebody took the question back."""
     turn, outcome, _ = report.data
     if outcome in WRITTEN:
         return True
-    sounded = any(sound.work.turn == turn and sound.from_ns < report.t_ns for sound in record.sounds)
-    return sounded and _taken_back(record, report)
+    known_ns = report.t_ns - record.hop_ns
+    return any(s.work.turn == turn and s.from_ns <= known_ns for s in record.sounds) and _taken_back(record, report)
 
 
 def _taken_back(record: Record, report: Event) -> bool:
