@@ -17,6 +17,9 @@ from tools.recorded import Talk, TurnResult, open_talk
 
 pytestmark = pytest.mark.models
 
+MOST_WORDS = 4
+"""Of "What is the capital of France?"."""
+
 
 @pytest.fixture(scope="module")
 def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -45,17 +48,16 @@ def test_a_daemon_killed_in_a_turn_ends_it_in_words(daemons: None, daemon: str) 
             return hit, await play(talk, question)
 
     hit, following = asyncio.run(converse())
-    assert hit[0].report.said
-    # A new stt hears the rest of the sentence, in which there may be no words.
-    assert all(result.report.said or result.report.outcome == "dropped" for result in hit[1:])
+    assert hit
+    assert all(result.report.said for result in hit)
     assert [result.report.outcome for result in following] == ["answered"]
     assert "Paris" in following[0].report.said
 
 
 async def heard(conversation: str, final: bool) -> None:
-    """Until dialog tells that the turn has words, or all of its words."""
+    """Until dialog tells most words of the turn, so that a new stt has none left to hear, or all of them."""
     async with Client("dialog", "test") as dialog:
         await dialog.wait_connected()
         async for item, _ in dialog.open(Follow(conversation=conversation)):
-            if isinstance(item, TurnHeard) and item.final >= final:
+            if isinstance(item, TurnHeard) and item.final >= final and len(item.text.split()) >= MOST_WORDS:
                 return

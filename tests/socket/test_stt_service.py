@@ -218,7 +218,7 @@ def test_a_feed_that_is_given_up_still_tells_what_was_said(tmp_path: Path) -> No
             await feed(microphone, LOUD * 20)
             await next_of(listening, SpeechStarted)
             microphone.cancel()
-            await next_of(listening, TurnFinal)
+            assert (await next_of(listening, TurnFinal)).text == "What is the capital of France?"
 
     run(task)
 

@@ -174,12 +174,12 @@ def _memory(record: Record) -> Iterator[str]:
 
 
 def _is_to_be_stored(record: Record, report: Event) -> bool:
-    """Its answer was given, or could be heard, as dialog must have learnt, when somebody took the question back."""
+    """Its answer was given, or could be heard, as dialog had learnt, when somebody took the question back."""
     turn, outcome, _ = report.data
     if outcome in WRITTEN:
         return True
-    known_ns = report.t_ns - record.hop_ns
-    return any(s.work.turn == turn and s.from_ns <= known_ns for s in record.sounds) and _taken_back(record, report)
+    learnt = any(event.data[0] == turn and event.t_ns <= report.t_ns for event in record.of("muting"))
+    return learnt and _taken_back(record, report)
 
 
 def _taken_back(record: Record, report: Event) -> bool:

@@ -38,7 +38,8 @@ class Event:
     - of stt, as dialog learns it: started (turn, t_ns, whether an answer sounded), candidate, final (turn, revision,
       text), resumed (turn, revision, t_ns), dropped (turn), lost;
     - of those who ask: typed, unwanted (turn);
-    - of dialog: work (work, text), cancelled (work), stored (turn, heard), report (turn, outcome, heard);
+    - of dialog: work (work, text), cancelled (work), muting (turn: it has learnt that its answer sounds), stored (turn,
+      heard), report (turn, outcome, heard);
     - at stt: mute (from_ns, lease_ms), untold (from_ns: what was said from then until now had no transcript);
     - at tts: silenced (work: its request ended), stale (work: sound of it was handed over after that);
     - of fate: died, back (daemon), stalled (engine).
@@ -90,6 +91,8 @@ def note_effect(note: Callable[..., None], effect: d.Effect) -> None:
             note("work", work, text)
         case d.CancelWork(work):
             note("cancelled", work)
+        case d.Mute(turn, _, lease_ms) if lease_ms:
+            note("muting", turn)
         case d.Store(turn, heard):
             note("stored", turn, heard)
         case d.Withdraw(promise):
