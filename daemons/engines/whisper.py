@@ -202,7 +202,11 @@ def _load(path: Path, device: Device, threads: int) -> tuple[Any, str]:
 def _open(path: Path, device: str, compute_type: str, threads: int) -> Any:
     import numpy as np
     from faster_whisper import WhisperModel
+    from threadpoolctl import threadpool_limits
 
+    # The spectrogram is one small product of matrices. numpy's threads spin for 0.1 s after it, on the cores that the
+    # transcript wants (docs/adr/012-two-cores.md).
+    threadpool_limits(1, user_api="blas")
     if not (path / "tokenizer.json").is_file():  # it would be looked for on a hub
         raise FileNotFoundError("no tokenizer.json")
     model = WhisperModel(

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from daemons import catalogue
 from daemons.engines import whisper
@@ -214,6 +215,12 @@ def test_a_language_that_nobody_knows(transcriber: WhisperTranscriber, monkeypat
 def test_the_processor_is_named(transcriber: WhisperTranscriber) -> None:
     assert (transcriber.info.engine, transcriber.info.model) == ("faster-whisper", "tiny.en")
     assert transcriber.info.device == "cpu int8"
+
+
+@pytest.mark.models
+def test_numpy_keeps_no_core_busy(transcriber: WhisperTranscriber) -> None:
+    """Its threads would spin on beside each transcript, after the product of matrices that makes the spectrogram."""
+    assert {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"} == {1}
 
 
 @pytest.mark.models
