@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from daemons.engines.base import EngineError, EngineInfo, Prompt, Usage
 from daemons.engines.servers import CONNECT_S, READ_S, KeyRefused, in_a_line, is_loopback
 from ipc.errors import Code
+
+if TYPE_CHECKING:
+    import httpx
 
 _FORBIDDEN = (401, 403)
 _NOT_FOUND = 404
@@ -53,7 +56,7 @@ class OpenAiModel:
         answer = _Answer()
         with self._translated():
             body = _body(self.info.model, prompt)
-            async with self._client.stream("POST", f"{self._url}/chat/completions", json=body) as response:
+            async with self._answering(body) as response:
                 if response.is_error:
                     await response.aread()
                     self._check(response.status_code, response.text, missing=self._missing("it was there before"))
@@ -64,6 +67,24 @@ class OpenAiModel:
         if not answer.finish:
             raise self._failed("it stopped in the middle of an answer")
         yield answer.usage(prompt)
+
+    @contextlib.asynccontextmanager
+    async def _answering(self, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+        """The answer, as far as its head. A server may give up a connection that was kept in the very moment in which
+        the next question goes out on it: that one is asked again."""
+        import httpx
+
+        try:
+            response = await self._client.send(self._asked(body), stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            response = await self._client.send(self._asked(body), stream=True)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    def _asked(self, body: Mapping[str, Any]) -> httpx.Request:
+        return self._client.build_request("POST", f"{self._url}/chat/completions", json=body)
 
     def rest(self, seconds: float) -> None:
         """Such a server cannot be held."""

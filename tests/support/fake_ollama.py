@@ -19,7 +19,8 @@ class FakeOllama:
     `fault`: "" (none), "500", "404", "not json", "not ollama" (JSON of another kind), "stops" (hangs up after
     three pieces), "ends" (three pieces and a proper end of the HTTP answer, but no last message), "error"
     (an error in mid-stream), "endless" (pieces until the client hangs up), "silent" (nothing ever comes), "slow" (one
-    byte a second), "bad UTF-8" (in the midst of a piece), "huge" (a piece of a million characters).
+    byte a second), "bad UTF-8" (in the midst of a piece), "huge" (a piece of a million characters), "hangs up" (on a
+    connection that was kept, when the next request comes over it).
     """
 
     def __init__(self, models: tuple[str, ...] = ("llama3.2:3b",), pieces: tuple[str, ...] = LINES) -> None:
@@ -72,6 +73,8 @@ class Handler(BaseHTTPRequestHandler):
 
     server_state: FakeOllama
     protocol_version = "HTTP/1.1"
+    served = 0
+    """Requests of this connection."""
 
     def setup(self) -> None:
         super().setup()
@@ -115,6 +118,10 @@ class Handler(BaseHTTPRequestHandler):
             "not json": (200, "<html>a router's login page</html>\n"),
             "not ollama": (200, '["some", "other", "service"]\n'),
         }
+        self.served += 1
+        if self.server_state.fault == "hangs up" and self.served > 1:
+            self.close_connection = True
+            return True
         if fault := answers.get(self.server_state.fault):
             self._whole(*fault)
         return fault is not None

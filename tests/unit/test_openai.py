@@ -111,6 +111,16 @@ def test_one_connection_serves_all(server: FakeOpenAi) -> None:
     engine(check, server.api)
 
 
+def test_a_connection_that_the_server_gives_up_costs_no_answer(server: FakeOpenAi) -> None:
+    async def check(model: OpenAiModel) -> None:
+        server.fault = "hangs up"
+        for _ in range(3):
+            assert tuple((await ask(model))[0]) == LINES
+        assert len(server.connections) == 3
+
+    engine(check, server.api)
+
+
 def test_closing_hangs_up(server: FakeOpenAi) -> None:
     async def check(model: OpenAiModel) -> None:
         server.fault = "endless"

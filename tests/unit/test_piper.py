@@ -48,7 +48,15 @@ def children() -> set[int]:
     """Processes of this one, zombies included, but for those that multiprocessing keeps for other tests."""
     lists = Path("/proc/self/task").glob("*/children")
     pids = {int(pid) for children in lists for pid in children.read_text("ascii").split()}
-    return {pid for pid in pids if b"multiprocessing" not in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    return {pid for pid in pids if b"multiprocessing" not in _command(pid)}
+
+
+def _command(pid: int) -> bytes:
+    """Empty for one that is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def gone(pid: int) -> bool:
