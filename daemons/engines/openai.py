@@ -68,6 +68,12 @@ class OpenAiModel:
             raise self._failed("it stopped in the middle of an answer")
         yield answer.usage(prompt)
 
+    def rest(self, seconds: float) -> None:
+        """Such a server cannot be held."""
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
     @contextlib.asynccontextmanager
     async def _answering(self, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
         """The answer, as far as its head. A server may give up a connection that was kept in the very moment in which
@@ -85,12 +91,6 @@ class OpenAiModel:
 
     def _asked(self, body: Mapping[str, Any]) -> httpx.Request:
         return self._client.build_request("POST", f"{self._url}/chat/completions", json=body)
-
-    def rest(self, seconds: float) -> None:
-        """Such a server cannot be held."""
-
-    async def close(self) -> None:
-        await self._client.aclose()
 
     def _taken(self, answer: _Answer, line: str) -> str:
         """The text in a line of the stream. Raises EngineError for an error in it."""
