@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import queue
 import threading
@@ -85,7 +86,8 @@ def _deliver(
         if not future.done():
             setter(value)
 
-    loop.call_soon_threadsafe(deliver)
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits for a result any more
+        loop.call_soon_threadsafe(deliver)
 
 
 def _stopping() -> CallError:

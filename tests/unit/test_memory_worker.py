@@ -113,5 +113,24 @@ def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(scene())
 
 
+def test_a_result_that_comes_after_the_end_of_all_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_LAST_JOB_S", 0.05)
+    gate, failed = Gate(), list[threading.ExceptHookArgs]()
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+
+    async def scene() -> threading.Thread:
+        thread = Worker("late")
+        running = asyncio.ensure_future(thread.run(Urgency.KEEP, gate))
+        await begun(gate)
+        await thread.close()
+        await asyncio.gather(running, return_exceptions=True)
+        return next(each for each in threading.enumerate() if each.name == "late")
+
+    late = asyncio.run(scene())
+    gate.go.set()
+    late.join(10)
+    assert (late.is_alive(), failed) == (False, [])
+
+
 def test_closing_one_that_never_worked() -> None:
     assert asyncio.run(Worker("test").close())

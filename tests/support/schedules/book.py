@@ -22,6 +22,7 @@ from daemons.stt.service import SttService
 from daemons.tts import effects as s
 from daemons.tts import service as tts_service
 from daemons.tts.core import SpeakingCore
+from daemons.tts.service import TtsService
 from daemons.tts.wire import WireSpeaker
 from ipc.call import Call
 from ipc.messages import Body, Result
@@ -41,6 +42,8 @@ class Book:
         self.works: dict[int, tuple[str, Work]] = {}
         """Whose sound it is, by the number that its samples bear."""
         self.silenced: set[int] = set()
+        self.unnoted: list[int] = []
+        """Of `silenced`, whose end is not in the record yet."""
         self.spoken: dict[tuple[str, str], Work] = {}
 
     def note(self, conversation: str, kind: str, *data: Any) -> None:
@@ -176,10 +179,20 @@ class NotingVoice(SpeakingCore):
 
     def cancel(self, utterance: int) -> list[s.Effect]:
         if utterance in self.book.works and utterance not in self.book.silenced:
-            name, work = self.book.works[utterance]
             self.book.silenced.add(utterance)
-            self.book.note(name, "silenced", work)
+            self.book.unnoted.append(utterance)
         return super().cancel(utterance)
+
+
+class NotingTts(TtsService):
+    book: Book
+
+    def _do(self, effects: list[s.Effect]) -> None:
+        """A request's end is noted when its sound has been cut, which is in the same step, and stamped then."""
+        super()._do(effects)
+        while self.book.unnoted:
+            name, work = self.book.works[self.book.unnoted.pop()]
+            self.book.note(name, "silenced", work)
 
 
 class NotingSpeaker(WireSpeaker):
@@ -203,6 +216,7 @@ def writing(book: Book) -> Iterator[None]:
             NotingStt,
             NotingMemory,
             NotingVoice,
+            NotingTts,
             NotingSpeaker,
         ):
             stack.enter_context(mock.patch.object(kind, "book", book, create=True))

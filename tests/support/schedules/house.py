@@ -18,10 +18,10 @@ from daemons.dialog import patience, work
 from daemons.engines.fakes_memory import FakeClassifier
 from daemons.engines.fakes_stt import FakeDetector
 from daemons.llm.service import LlmService
+from daemons.memory import worker
 from daemons.runtime import Service
 from daemons.stt import service as stt_service
 from daemons.stt.turn import Heard
-from daemons.tts.service import TtsService
 from ipc.call import Call
 from ipc.client import Client
 from ipc.endpoints import DAEMONS
@@ -29,7 +29,7 @@ from ipc.ids import new_rid
 from ipc.messages import Result, StatusReport, Welcome
 from ipc.server import Server
 from ipc.transport import Frames, ZmqClientTransport, ZmqServerTransport
-from tests.support.schedules.book import Book, NotingDialog, NotingMemory, NotingStt, writing
+from tests.support.schedules.book import Book, NotingDialog, NotingMemory, NotingStt, NotingTts, writing
 from tests.support.schedules.engines import Embedder, Model, Synthesizer, Transcriber
 from tests.support.suite import house as environment
 
@@ -145,8 +145,8 @@ class House:
         await asyncio.sleep(self.chance.uniform(0.2, 1.0))
         await self.begin(name)
 
-    def _tts(self) -> TtsService:
-        service = TtsService(CONFIG, lambda: Synthesizer(self.book, self.chance))
+    def _tts(self) -> NotingTts:
+        service = NotingTts(CONFIG, lambda: Synthesizer(self.book, self.chance))
         service._numbers = self._utterances  # each utterance of the house has its own
         return service
 
@@ -165,6 +165,7 @@ def _hurry(chance: random.Random) -> Iterator[None]:
             (patience, "FIRST_TOKEN_PATIENCE_S", 2.0),
             (patience, "STALL_PATIENCE_S", 2.0),
             (work, "RECALL_TTL_MS", 1000),
+            (worker, "_LAST_JOB_S", 10.0),  # a dead thread holds no store, as a dead process holds none
         ):
             stack.enter_context(mock.patch.object(module, name, value))
         yield
