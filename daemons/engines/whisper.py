@@ -26,6 +26,9 @@ _TOKENS_PER_S = 8  # fast speech has six
 _MAX_TOKENS = 224  # half of the model's text context, as in the original
 _PIECE_S = (20, 28)  # longer audio is cut at its quietest point between these
 
+_CPU = "cpu int8"
+_SMALL_BYTES = 200_000_000  # base has 145 MB; what a second copy would bring a larger model was not measured
+
 _DOUBTFUL_SCORE = -0.7
 _NO_SPEECH = 0.6
 _NO_SPEECH_SCORE = -0.5
@@ -69,6 +72,7 @@ class WhisperTranscriber:
         """How often a doubtful result was done again."""
         self._context_s = context_s
         self._prompt = self._start_tokens(language, model)
+        self._decoder = _one_thread(path) if on == _CPU and threads != 1 and _is_small(path) else self._model.model
         self._said: dict[bytes, _Reading] = {}  # pieces of a long turn that were read before
 
     def transcribe(self, pcm: bytes, draft: bool = False, superseded: Superseded = never) -> Transcript:
@@ -121,7 +125,7 @@ class WhisperTranscriber:
         padded[:, : given.shape[1]] = given
         room = min(_MAX_TOKENS, 16 + math.ceil(length_s * _TOKENS_PER_S))
         try:
-            result = self._model.model.generate(
+            result = self._decoder.generate(
                 self._model.encode(padded),
                 [self._prompt],
                 beam_size=1,
@@ -193,7 +197,7 @@ def _load(path: Path, device: Device, threads: int) -> tuple[Any, str]:
                 detail = f"CUDA does not work here ({_first_line(error)}); set stt.device to 'auto' or 'cpu'"
                 raise ConfigError(detail) from None
     try:
-        return _open(path, "cpu", "int8", threads), "cpu int8"
+        return _open(path, "cpu", "int8", threads), _CPU
     except Exception as error:  # the libraries raise plain Exception for a file that they cannot parse
         detail = f"{path} is not a whole CTranslate2 Whisper model ({_first_line(error)}); fetch it again"
         raise EngineError(Code.MODEL_DAMAGED, detail) from None
@@ -214,6 +218,18 @@ def _open(path: Path, device: str, compute_type: str, threads: int) -> Any:
     )
     model.encode(np.zeros((model.model.n_mels, SHORT_CONTEXT_S * _FRAMES_PER_S), np.float32))
     return model
+
+
+def _is_small(path: Path) -> bool:
+    return (path / "model.bin").stat().st_size < _SMALL_BYTES
+
+
+def _one_thread(path: Path) -> Any:
+    """The model once more, to decode with: a token of a small one is so little work that a second thread costs more
+    than it does (docs/adr/012-two-cores.md), and a model has one number of threads for all that it does."""
+    from ctranslate2.models import Whisper
+
+    return Whisper(str(path), device="cpu", compute_type="int8", intra_threads=1)
 
 
 def _first_line(error: Exception) -> str:

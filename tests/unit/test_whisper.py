@@ -224,6 +224,19 @@ def test_numpy_keeps_no_core_busy(transcriber: WhisperTranscriber) -> None:
 
 
 @pytest.mark.models
+@pytest.mark.parametrize(
+    ("threads", "limit", "once_more"), [(2, 200_000_000, True), (1, 200_000_000, False), (2, 1, False)]
+)
+def test_a_small_model_decodes_with_one_thread(
+    threads: int, limit: int, once_more: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whisper, "_SMALL_BYTES", limit)
+    made = WhisperTranscriber("tiny.en", "cpu", threads)
+    assert (made._decoder is not made._model.model) == once_more
+    assert "capital" in words(made.transcribe(speak("What is the capital of France?")).text)
+
+
+@pytest.mark.models
 def test_cuda_that_does_not_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a card, but without CUDA's libraries."""
     real = whisper._open
