@@ -270,9 +270,11 @@ class Conversation:
         return self._apologise("the words were lost: stt went away while listening", now_ns, APOLOGY_NOT_HEARD)
 
     def hearing_back(self, now_ns: int) -> list[Effect]:
-        """A new stt knows of no lease."""
+        """A new stt knows of no lease, and its microphone may have been back before it was listened to."""
         turn = self._turn
-        return [self._mute(turn, now_ns, now_ns)] if turn is not None and turn.phase is Phase.SOUNDING else []
+        if turn is None or turn.phase is not Phase.SOUNDING:
+            return []
+        return [self._mute(turn, turn.line.first_sample, now_ns)]
 
     def cancel(self, turn: bytes, now_ns: int) -> list[Effect]:
         """Whoever asked does not want the answer any more."""

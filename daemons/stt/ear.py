@@ -12,6 +12,7 @@ from daemons.stt.endpointing import ConfirmAfter
 from daemons.stt.turn import Heard
 from daemons.stt.worker import TranscriptWorker
 from ipc.audio import voice_ns
+from ipc.limits import LEASE_MAX_MS
 from ipc.messages import Down
 
 
@@ -42,6 +43,11 @@ class Ear:
 
     def mute(self, from_ns: int, lease_ms: int) -> None:
         self._apply(self._core.mute(from_ns, lease_ms, time.monotonic_ns()))
+
+    def muted(self, from_ns: int, until_ns: int) -> None:
+        """What was told before there was this ear."""
+        self.mute(from_ns, LEASE_MAX_MS)
+        self.mute(until_ns, 0)
 
     def silence(self) -> None:
         """Nothing comes for a while."""

@@ -17,6 +17,7 @@ from daemons.microphones import InputKeeper, input_of
 from daemons.stt.core import Segmenter
 from daemons.stt.ear import Ear
 from daemons.stt.endpointing import ConfirmAfter, confirm_after
+from daemons.stt.mutes import Mutes
 from daemons.stt.worker import TranscriptWorker
 from ipc.audio import STT_RATE, read_wav, silence
 from ipc.call import Call, Handler
@@ -78,6 +79,7 @@ class SttService:
         self._worker = TranscriptWorker()
         self._ears: dict[str, Ear] = {}
         self._feeds: dict[str, Call] = {}
+        self._mutes = Mutes()
         self._listeners: set[asyncio.Queue[Down]] = set()
         self._input: InputKeeper | None = None
 
@@ -189,6 +191,8 @@ class SttService:
             # The same key: its link was cut, and this side has not noticed yet that the older connection is dead.
             older.fail(CallError(Code.BUSY, "a newer connection is the microphone now"))
         ear = self._ears[conversation] = self._ear(conversation)
+        if span := self._mutes.span(conversation):
+            ear.muted(*span)
         self._feeds[conversation] = call
         frames = 0
 
@@ -211,6 +215,7 @@ class SttService:
 
     def _mute(self, call: Call) -> Result:
         body: Mute = call.body
+        self._mutes.mute(body.conversation, body.from_ns, body.lease_ms, time.monotonic_ns())
         if ear := self._ears.get(body.conversation):
             self._marks.mark(call.rid, Stage.MUTED, body.from_ns, body.lease_ms)
             ear.mute(body.from_ns, body.lease_ms)

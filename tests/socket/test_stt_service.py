@@ -279,6 +279,26 @@ def test_a_mute_over_the_wire(tmp_path: Path) -> None:
     run(task)
 
 
+def test_a_microphone_that_comes_back_while_an_answer_sounds(tmp_path: Path) -> None:
+    """It was told to be deaf before there was one, and again while it was away."""
+
+    async def task() -> None:
+        async with fake(tmp_path, FakeTranscriber()) as (_, client, listening):
+            for _ in range(2):
+                await client.request(Mute(conversation="wav", from_ns=time.monotonic_ns(), lease_ms=30_000))
+                microphone = client.open(Feed(conversation="wav"))
+                await feed(microphone, LOUD * 20)
+                microphone.end()
+                assert await microphone.result() == Fed(frames=20, dropped_ms=0)  # the mute is not over
+            until_ns = time.monotonic_ns()
+            await client.request(Mute(conversation="wav", from_ns=until_ns, lease_ms=0))
+            microphone = client.open(Feed(conversation="wav"))
+            await feed(microphone, LOUD * 20 + silence(600))
+            assert (await next_of(listening, SpeechStarted)).t_ns >= until_ns  # the first that it told of
+
+    run(task)
+
+
 def test_a_transcriber_that_fails_is_trouble_until_it_works(tmp_path: Path) -> None:
     transcriber = FakeTranscriber()
 

@@ -401,7 +401,7 @@ def test_a_new_stt_is_told_to_be_deaf_while_the_answer_sounds() -> None:
     talk = conversation()
     assert talk.hearing_back(0) == []
     sounding(talk)
-    assert talk.hearing_back(2 * S) == [Mute(A, 2 * S, MUTE_LEASE_MS)]
+    assert talk.hearing_back(2 * S) == [Mute(A, 1210 * MS, MUTE_LEASE_MS)]  # as of its first sample
 
 
 def test_the_mute_is_renewed_before_it_runs_out() -> None:

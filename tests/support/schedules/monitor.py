@@ -7,11 +7,8 @@ from collections.abc import Iterator
 
 from daemons.dialog.effects import Work
 from daemons.dialog.turn import Phase
-from tests.support.schedules.record import MS, Event, Record, Sound
+from tests.support.schedules.record import MS, SILENT_NS, Event, Record, Sound
 from tests.support.schedules.words import word_faults
-
-SILENT_NS = 50 * MS
-"""So soon after a revoke there must be silence."""
 
 VANISHED_NS = 7550 * MS
 """tts misses a caller that has died after this long at the latest (`CLIENT_SILENCE_S` and half of it)."""

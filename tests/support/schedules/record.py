@@ -14,6 +14,9 @@ from ipc.messages import SpeechStarted, TurnCandidate, TurnDropped, TurnFinal, T
 MS = 1_000_000
 START_NS = 1_000_000 * MS
 
+SILENT_NS = 50 * MS
+"""So soon after a revoke there must be silence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Word:
