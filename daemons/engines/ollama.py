@@ -50,20 +50,8 @@ class OllamaModel:
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
         usage = None
         with self._translated():
-            stream = await self._client.chat(
-                self._model,
-                [{"role": role, "content": content} for role, content in prompt.messages],
-                stream=True,
-                think=False,
-                keep_alive=_KEEP_ALIVE,
-                options={
-                    "num_predict": max(prompt.max_tokens, 1),  # 0 would mean without limit
-                    "temperature": prompt.temperature,
-                    "num_ctx": self._context_tokens,
-                },
-            )
-            async with aclosing(stream):
-                async for part in stream:  # to its very end, or the connection could not be used again
+            async with aclosing(self._parts(prompt)) as parts:
+                async for part in parts:  # to its very end, or the connection could not be used again
                     if prompt.max_tokens and part.message.content:
                         yield part.message.content
                     if part.done:
@@ -71,6 +59,37 @@ class OllamaModel:
         if usage is None:
             raise self._failed("it stopped in the middle of an answer")
         yield usage
+
+    async def _parts(self, prompt: Prompt) -> AsyncGenerator[Any, None]:
+        """What the server answers. It may give up a connection that was kept in the very moment in which the next
+        question goes out on it: that one is asked again."""
+        import httpx
+
+        for again in (True, False):
+            begun = False
+            try:
+                async with aclosing(await self._chat(prompt)) as parts:
+                    async for part in parts:
+                        begun = True
+                        yield part
+                return
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                if begun or not again:
+                    raise
+
+    async def _chat(self, prompt: Prompt) -> Any:
+        return await self._client.chat(
+            self._model,
+            [{"role": role, "content": content} for role, content in prompt.messages],
+            stream=True,
+            think=False,
+            keep_alive=_KEEP_ALIVE,
+            options={
+                "num_predict": max(prompt.max_tokens, 1),  # 0 would mean without limit
+                "temperature": prompt.temperature,
+                "num_ctx": self._context_tokens,
+            },
+        )
 
     def rest(self, seconds: float) -> None:
         """Ollama cannot be held."""

@@ -152,7 +152,7 @@ async def _clauses() -> AsyncIterator[Item]:
 
 @asynccontextmanager
 async def crowd(folder: Path, ttl_ms: int = TTL_MS) -> AsyncIterator[Crowd]:
-    """Ten requests are open at nearly any time, two to each of the five daemons in `folder`."""
+    """Eleven requests are open at nearly any time, at least two to each of the five daemons in `folder`."""
     account = Crowd()
     async with AsyncExitStack() as stack:
         clients = {d: await stack.enter_async_context(Client(d, "crowd", folder=folder)) for d in DAEMONS}
@@ -172,7 +172,7 @@ async def crowd(folder: Path, ttl_ms: int = TTL_MS) -> AsyncIterator[Crowd]:
 
 def _jobs(account: Crowd, clients: dict[str, Client], ttl_ms: int) -> list[Coroutine[object, object, None]]:
     question = Generate(messages=[ChatMessage(role="user", content="Which city?")], max_tokens=8)
-    conversation = "crowd"
+    conversation, read_aloud = "crowd", "crowd-aloud"  # where dialog answers, a newer utterance would cancel an older
 
     async def again(
         daemon: str, body: Body, items: Callable[[], AsyncIterator[Item]] | None = None, ttl_ms: int = ttl_ms
@@ -189,7 +189,8 @@ def _jobs(account: Crowd, clients: dict[str, Client], ttl_ms: int) -> list[Corou
         again("memory", Remember(heard="The key is under the mat.", always=True)),
         again("tts", Attach(conversation=conversation), None, 0),
         again("tts", Attach(conversation=PROBE), None, 0),
-        again("tts", Speak(conversation=conversation), _clauses),
+        again("tts", Attach(conversation=read_aloud), None, 0),
+        again("tts", Speak(conversation=read_aloud), _clauses),
         again("dialog", Follow(conversation=conversation), None, 0),
         again("dialog", Ask(conversation=f"{conversation}-typed", text="Which city?")),
     ]

@@ -92,6 +92,16 @@ def test_what_is_asked_of_the_server(server: FakeOllama) -> None:
     engine(check, server.url)
 
 
+def test_a_connection_that_the_server_gives_up_costs_no_answer(server: FakeOllama) -> None:
+    async def check(model: OllamaModel) -> None:
+        server.fault = "hangs up"
+        for _ in range(3):
+            assert tuple((await ask(model))[0]) == LINES
+        assert len(server.connections) == 3
+
+    engine(check, server.url)
+
+
 def test_an_answer_cut_at_the_limit(server: FakeOllama) -> None:
     async def check(model: OllamaModel) -> None:
         pieces, usage = await ask(model, 2)
