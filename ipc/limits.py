@@ -135,7 +135,7 @@ REOPEN_S = 0.2
 once does not keep a daemon busy."""
 
 PING_INTERVAL_S = 0.5
-"""Application ping while requests are open. ZMTP heartbeats prove the process, this proves the loop."""
+"""Application ping while requests are open: it proves the loop."""
 
 IDLE_PING_INTERVAL_S = 1.6
 """The same while nothing is open: keeps the account of a client at its server alive."""

@@ -39,8 +39,9 @@ _EVERY = {
     zmq.SNDHWM: 2000,  # never reached by a peer that obeys its credit
     zmq.RCVHWM: 2000,
 }
-# Never where what has come may fill its queue and the peer may go or fall silent meanwhile: libzmq 4.3.5 then aborts
-# (`_io_error` and `_input_stopped` in stream_engine_base.cpp).
+# Of a caller on a network only, where nobody else tells that a link is cut. libzmq 4.3.5 aborts when a heartbeat is due
+# on a connection that its peer has closed while what came was not taken any more (`_io_error` in
+# stream_engine_base.cpp): the queue is full, or the socket is being closed and still has something to send.
 _BEATS = {
     zmq.HEARTBEAT_IVL: 1000,  # answered by the I/O thread: proves the process, not the loop
     zmq.HEARTBEAT_TIMEOUT: 3000,
@@ -53,7 +54,6 @@ _AGAIN = {
 _CLIENT = {
     zmq.IMMEDIATE: 1,  # queue nothing for a peer that is not there
     zmq.RCVHWM: 0,  # the credit that was granted is the limit; see _BEATS
-    **_BEATS,
     **_AGAIN,
 }
 _SERVER = {
@@ -61,8 +61,7 @@ _SERVER = {
     zmq.ZAP_ENFORCE_DOMAIN: 1,  # no handler, no connection
     zmq.SNDHWM: limits.UNREAD_MAX_MESSAGES,
     # A queue that is never full: a peer that fills it, hangs up, and has a heartbeat among what waits, aborts libzmq
-    # otherwise. What waits is bounded by Intake. No _BEATS: those of the callers end a dead connection here, too, and
-    # a socket that is being closed, whose queue takes nothing any more, would still be in danger.
+    # otherwise. What waits is bounded by Intake.
     zmq.RCVHWM: 0,
 }
 _VIEWED = {
@@ -82,6 +81,7 @@ _FAR = {
 }
 _FAR_CLIENT = {
     **_FAR,
+    **_BEATS,
     zmq.CONNECT_TIMEOUT: limits.FAR_CONNECT_MS,  # the kernel's own pauses grow to many seconds while a link is cut
 }
 _BATCH = 64

@@ -6,6 +6,9 @@ import asyncio
 import ctypes
 import random
 import socket
+import subprocess
+import sys
+import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +22,7 @@ from ipc.endpoints import socket_path
 from ipc.errors import CallError
 from ipc.ids import new_rid
 from ipc.messages import Ping, Pong
-from ipc.zmtp import command, frame
+from ipc.zmtp import GREETING, command, frame, ready
 from tests.campaigns.handmade import Gone, Peer
 from tests.socket.process import peak_bytes, resident_bytes, serving
 from tests.socket.rig import DAEMON, HANG_S, RawClient, Wire, run, until
@@ -211,6 +214,48 @@ async def _is_served(client: Client) -> None:
 def _pour_and_leave(path: Path, heap: bytes) -> None:
     with Peer(path) as peer, suppress(Gone):
         peer.pour(heap)
+
+
+_LEAVES = """
+import asyncio, sys, time
+from pathlib import Path
+from ipc.transport import ZmqClientTransport
+
+async def leave():
+    up = asyncio.Event()
+    transport = ZmqClientTransport(sys.argv[1], Path(sys.argv[2]))
+    transport.start(up.set, print, print)
+    await up.wait()
+    for _ in range(40):
+        assert transport.send([b"header", bytes(64_000)])
+    await asyncio.sleep(0.85)
+    transport.close()
+    print("left", flush=True)
+    time.sleep(0.5)
+
+asyncio.run(leave())
+"""
+
+
+def test_who_leaves_with_something_to_send_is_not_aborted_when_the_daemon_ends(tmp_path: Path) -> None:
+    """libzmq 4.3.5 aborts its process when a heartbeat is due then, of those that begin a second after the
+    handshake."""
+    path = socket_path(DAEMON, tmp_path)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        listening.settimeout(HANG_S)
+        program = [sys.executable, "-c", _LEAVES, DAEMON, str(tmp_path)]
+        with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as caller:
+            assert caller.stdout is not None
+            assert caller.stderr is not None
+            held, _ = listening.accept()
+            with held:
+                held.sendall(GREETING + ready(b"ROUTER"))
+                assert caller.stdout.readline() == "left\n"
+                held.sendall(frame(b"something that comes too late"))
+                time.sleep(0.05)  # or both would be found at once, and the end first
+            assert (caller.wait(HANG_S), caller.stderr.read()) == (0, "")
 
 
 def test_nobody_can_know_the_name_of_the_next_connection(sockets: Wire) -> None:
