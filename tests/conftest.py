@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 # No test depends on how fast the machine is: Hypothesis would fail an example over 200 ms.
 settings.register_profile("timmy", deadline=None, max_examples=60, print_blob=True)
@@ -39,6 +41,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.stats.get("rerun", ()):
         terminalreporter.section(f"tried again: {report.nodeid}")
         terminalreporter.write_line(report.longreprtext[-_TOLD_CHARS:])
+
+
+class _Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    """A file of tests at a time. When a worker has crashed, the files that it had finished would be given out again, as
+    nothing to do, and a worker that gets nothing to do never asks for more: the run would not end."""
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        given = self.assigned_work[node]
+        self.assigned_work[node] = {file: tests for file, tests in given.items() if not all(tests.values())}
+        crashed: str | None = super().remove_node(node)
+        return crashed
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling | None:
+    return _Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(wrapper=True)
