@@ -99,7 +99,7 @@ class Llm(_Table, frozen=True):
 class Memory(_Table, frozen=True):
     embedder: ModelId = "minilm"
     threads: Threads = 1
-    relevance: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    relevance: Annotated[float, Meta(ge=0, le=1)] = 0.45
     keep_importance: Annotated[int, Meta(ge=0, le=5)] = 2
 
 

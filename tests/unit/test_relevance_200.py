@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from daemons.config import Config
 from daemons.engines.minilm import MiniLm
+from daemons.engines.whisper import WhisperTranscriber
 from daemons.memory import core
 from daemons.memory.store import Store
+from ipc.audio import STT_RATE
 from ipc.messages import Memory
-from tools.bench.questions import memories
+from tools.bench.questions import Question, Spoken, memories, speak
 
 pytestmark = pytest.mark.models
 
@@ -66,7 +70,7 @@ def test_the_spare_key_comes_first(memory: Recaller, question: str) -> None:
 
 
 def test_questions_find_their_memory(memory: Recaller) -> None:
-    """Measured: 78 of 80, with 1.16 memories a question."""
+    """Measured: 79 of 80, with 1.19 memories a question."""
     asked = [(question, answer) for question, answer in QUESTIONS if answer]
     answers = [memory.recall(question) for question, _ in asked]
     found = [
@@ -79,7 +83,7 @@ def test_questions_find_their_memory(memory: Recaller) -> None:
 
 
 def test_questions_about_anything_else_find_nothing(memory: Recaller) -> None:
-    """Measured: 57 of 62."""
+    """Measured: 56 of 62."""
     asked = [question for question, answer in QUESTIONS if not answer]
     assert len(asked) == 62
     assert sum(memory.recall(question) == [] for question in asked) >= 54
@@ -106,3 +110,25 @@ def test_stop_words_alone_make_nothing_relevant(memory: Recaller) -> None:
 )
 def test_any_text_is_a_safe_question(memory: Recaller, question: str) -> None:
     assert all("key" in memory.text for memory in memory.recall(question))
+
+
+def _heard(transcriber: WhisperTranscriber, spoken: Spoken) -> str:
+    """As early as a transcript begins: soon after the last sample that can be heard."""
+    samples = np.frombuffer(spoken.pcm, "<i2")
+    last = int(np.flatnonzero(np.abs(samples) > 300)[-1])
+    return transcriber.transcribe(samples[: last + STT_RATE * 30 // 1000].tobytes()).text
+
+
+def test_questions_are_enough_as_they_are_heard(memory: Recaller) -> None:
+    """Measured, three times: 67 or 68 of 80, and something for 5 or 6 of 62. The voice is never twice the same."""
+    transcriber = WhisperTranscriber("tiny.en", "cpu", threads=2)
+    asked = asyncio.run(speak([Question(question, answer, "") for question, answer in QUESTIONS], "joe", 2))
+    answered = given = 0
+    for spoken in asked:
+        texts = [found.text for found in memory.recall(_heard(transcriber, spoken))]
+        if spoken.question.memory:
+            answered += any(text.startswith(spoken.question.memory) for text in texts)
+        else:
+            given += bool(texts)
+    assert answered >= 61
+    assert given <= 11
