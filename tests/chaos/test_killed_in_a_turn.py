@@ -49,7 +49,7 @@ def test_a_daemon_killed_in_a_turn_ends_it_in_words(daemons: None, daemon: str) 
 
     hit, following = asyncio.run(converse())
     assert hit
-    assert all(result.report.said for result in hit)
+    assert all(result.report.said for result in hit), [result.report for result in hit]
     assert [result.report.outcome for result in following] == ["answered"]
     assert "Paris" in following[0].report.said
 
