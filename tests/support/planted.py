@@ -107,6 +107,8 @@ class Talker:
         self._house = house
         self._conversation = conversation
         self._reports: asyncio.Queue[TurnReport] = asyncio.Queue()
+        self._over_s = 0.0
+        """When its last answer had sounded."""
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
@@ -132,12 +134,16 @@ class Talker:
 
     async def turn(self, late_s: float) -> None:
         """One question and its answer. The end of the speech is noticed `late_s` later than it could be."""
-        begun_ns = time.monotonic_ns() - SILENCE_NS - round(late_s * 1e9) - VOICED_FRAMES * FRAME_NS
+        said_ns = VOICED_FRAMES * FRAME_NS + SILENCE_NS + round(late_s * 1e9)
+        # What is captured while an answer sounds is not listened to.
+        await asyncio.sleep(max(0.0, self._over_s + said_ns / 1e9 - time.monotonic()))
+        begun_ns = time.monotonic_ns() - said_ns
         microphone = self._stt.open(Feed(conversation=self._conversation))
         await microphone.send(Audio(t_ns=begun_ns), b"\1" * VOICED_FRAMES * FRAME_BYTES)
         microphone.end()
         report = await self._reports.get()
         assert report.outcome == "answered", report
+        self._over_s = time.monotonic()
         await microphone.result()
 
 
