@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from ipc import limits
@@ -18,6 +19,14 @@ from ipc.session import Exchange, Session
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False, slots=True)
+class Caller:
+    """A connection as handlers know it: the same for all its requests."""
+
+    farewells: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """What is called when it is over, under a name each: a later one of that name takes its place."""
+
+
 class Call(Channel):
     """One request as its handler sees it. `body` is the request, `received_ns` when it came."""
 
@@ -29,11 +38,13 @@ class Call(Channel):
         body: Any,
         marks: Marker = NO_MARKS,
         guest: Guest | None = None,
+        caller: Caller | None = None,
     ) -> None:
         super().__init__(session, exchange, transmit, marks)
         self.body = body
         self.guest = guest
         """Who asks, if it came from a network; None: somebody on this machine."""
+        self.caller = caller or Caller()
         self.before_cut: Callable[[], None] | None = None
         """Called when the request is ended before its handler has ended it, and before the caller is told: for what
         must be over by then. The handler's task is cancelled after it."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from ipc import limits
 from ipc.access import Guest
-from ipc.intake import OnFlood, OnPeerFrames
+from ipc.intake import OnFlood, OnGone, OnPeerFrames
 from ipc.transport import Frames, OnFrames
 
 
@@ -22,7 +22,7 @@ class InprocHub:
         self._joined = 0
         self._on_frames: OnPeerFrames | None = None
 
-    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood, on_gone: OnGone) -> None:
         self._on_frames = on_frames
         for client in self._clients.values():
             client.up()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from ipc import limits
 from ipc.accounts import wait_together, waits
 from ipc.links import Link
+from ipc.processes import Processes
 from ipc.security import user_of
 from ipc.sockets import Frame, Reader, Socket, receive, source
 
@@ -30,6 +31,7 @@ _trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 
 OnPeerFrames = Callable[[bytes, list[bytes]], None]
 OnFlood = Callable[[bytes, str], None]
+OnGone = Callable[[bytes], None]
 
 
 class _Inbox:
@@ -52,7 +54,8 @@ class _Inbox:
 
 class Intake(Reader):
     """Calls `deliver` with the route of a peer and the frames of a message, at most FRAMES_MAX + 1; `flooded` with the
-    route of one that has too much waiting, and which quota that is; `admit` with whether others may come in: not while
+    route of one that has too much waiting, and which quota that is; `gone` with that of one whose process has ended, of
+    which nothing comes any more; `admit` with whether others may come in: not while
     what a peer has sent that was cut off is in the way, or it would come back and heap up more than is taken out.
     `named`, where it is given, is told before each message who sent it, as the gatekeeper named it."""
 
@@ -61,6 +64,7 @@ class Intake(Reader):
         socket: Socket,
         deliver: OnPeerFrames,
         flooded: OnFlood,
+        gone: OnGone,
         admit: Callable[[bool], None],
         named: Callable[[str], None] | None = None,
     ) -> None:
@@ -68,6 +72,8 @@ class Intake(Reader):
         self._named = named
         self._deliver = deliver
         self._flooded = flooded
+        self._gone = gone
+        self._processes = Processes(self._left)
         self._admit = admit
         self._inboxes: dict[bytes, _Inbox] = {}
         self._turns: deque[_Inbox] = deque()
@@ -117,8 +123,15 @@ class Intake(Reader):
         if inbox is not None and not inbox.waiting and not inbox.closed:
             del self._inboxes[route]
 
+    def _left(self, pid: int) -> None:
+        """What it has sent and nobody has looked at nobody waits for any more."""
+        for inbox in [each for each in self._inboxes.values() if each.link.pid == pid and not each.closed]:
+            self._close(inbox)
+            self._gone(inbox.route)
+
     def close(self) -> None:
         self._turns.clear()
+        self._processes.close()
         super().close()
 
     def _readable(self) -> bool:
@@ -159,6 +172,8 @@ class Intake(Reader):
         inbox = self._inboxes.get(route)
         if inbox is None:
             inbox = self._inboxes[route] = _Inbox(route, Link.at(*source(last)))
+            if inbox.link.pid:
+                self._processes.watch(inbox.link.pid)
         if inbox.closed:
             return
         if not inbox.waiting:

@@ -46,11 +46,15 @@ class Link:
         return self.address.startswith("localhost:")
 
     @property
+    def pid(self) -> int:
+        """0: the kernel has named none."""
+        return int(self.address.split(":")[3]) if self.is_of_a_process else 0
+
+    @property
     def who(self) -> str:
         if not self.is_of_a_process:
             return self.address
-        _, uid, _, pid = self.address.split(":")
-        return f"uid {uid}, pid {pid}"
+        return f"uid {self.address.split(':')[1]}, pid {self.pid}"
 
     def cut(self) -> bool:
         """Ends the connection. False: it has ended already."""

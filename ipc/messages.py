@@ -280,7 +280,7 @@ class Fed(Result, frozen=True):
 class Mute(Request, frozen=True):
     """Nothing captured at or after `from_ns` is heard until the lease ends. `lease_ms` 0 ends the mute: what
     is captured at or after `from_ns` is heard again. A mute also closes the turn: what is said later starts a
-    new one."""
+    new one. It ends soon after the connection that asked for it."""
 
     conversation: Conversation
     from_ns: Nanos

@@ -15,7 +15,7 @@ from functools import partial
 from ipc import codec, limits
 from ipc.access import Guest
 from ipc.accounts import Account
-from ipc.call import Call, Handler, checked, failure
+from ipc.call import Call, Caller, Handler, checked, failure
 from ipc.codec import Message
 from ipc.complaints import Complaints
 from ipc.deadlines import Deadlines
@@ -55,6 +55,7 @@ class _Peer:
     name: str = ""
     session: Session = field(default_factory=lambda: Session(Side.SERVER))
     account: Account = field(default_factory=Account)
+    caller: Caller = field(default_factory=Caller)
     calls: dict[Exchange, Call] = field(default_factory=dict)
     tasks: dict[Exchange, asyncio.Task[None]] = field(default_factory=dict)
     greeted: bool = False
@@ -94,7 +95,7 @@ class Server:
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines()
-        self._transport.start(self._arrived, self._cut)
+        self._transport.start(self._arrived, self._cut, self._drop)
         self._sweeper = self._loop.call_later(limits.CLIENT_SILENCE_S / 2, self._sweep)
 
     async def close(self) -> None:
@@ -186,7 +187,7 @@ class Server:
             return self._send(route, peer, out)
 
         marks = NO_MARKS if message.body.UPKEEP else self._marks
-        call = Call(peer.session, exchange, transmit, message.body, marks, peer.guest)
+        call = Call(peer.session, exchange, transmit, message.body, marks, peer.guest, peer.caller)
         peer.calls[exchange] = call
         handler = self._handlers.get(type(message.body))
         if self._stopping:
@@ -319,15 +320,20 @@ class Server:
     def _drop(self, route: bytes) -> None:
         self._transport.forget(route)
         if peer := self._peers.pop(route, None):
-            for exchange in list(peer.calls):
-                self._end(peer, exchange, Cancelled(reason="the caller is gone"))
+            self._part(peer, Cancelled(reason="the caller is gone"))
 
     def _expel(self, route: bytes) -> None:
         """Ends what a peer has open whose key is not allowed any more, or is another one now."""
         if peer := self._peers.pop(route, None):
             log.warning("%s: the key of %r is not allowed any more", self.daemon, peer.guest and peer.guest.name)
-            for exchange in list(peer.calls):
-                self._end(peer, exchange, Error(code=Code.NOT_ALLOWED, detail="the key is not allowed any more"))
+            self._part(peer, Error(code=Code.NOT_ALLOWED, detail="the key is not allowed any more"))
+
+    def _part(self, peer: _Peer, terminal: Body) -> None:
+        for exchange in list(peer.calls):
+            self._end(peer, exchange, terminal)
+        if not self._stopping:
+            for farewell in peer.caller.farewells.values():
+                farewell()
 
     # --- out ---
 

@@ -21,7 +21,7 @@ from ipc.activation import Passed
 from ipc.doorkeeper import Doorkeeper, admits
 from ipc.endpoints import Lock, claim_folder, members, nobody_listens, observer_path, socket_path
 from ipc.errors import EndpointError
-from ipc.intake import Intake, OnFlood, OnPeerFrames
+from ipc.intake import Intake, OnFlood, OnGone, OnPeerFrames
 from ipc.network import House, Network
 from ipc.observation import Observation
 from ipc.observation_far import FarObservation
@@ -43,8 +43,9 @@ class ServerTransport(Protocol):
     def still_allowed(self, guest: Guest) -> bool:
         """Whether the key of a peer from a network is allowed now as it was when it sent something."""
 
-    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
-        """`on_flood` gets a peer that has more waiting than it may, and which quota that is."""
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood, on_gone: OnGone) -> None:
+        """`on_flood` gets a peer that has more waiting than it may, and which quota that is; `on_gone` one of this
+        machine whose process has ended."""
 
     def send(self, peer: bytes, frames: Frames) -> bool: ...
     def publish(self, topic: bytes, frames: Frames) -> None: ...
@@ -109,10 +110,10 @@ class ZmqServerTransport:
         self._far_door = Door(self._router, network.endpoint(daemon), network.secret) if network else None
         self._far_observation = FarObservation(daemon, network) if network else None
 
-    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood, on_gone: OnGone) -> None:
         self._door = Doorkeeper(self._gate)
         named = self._named if self._network else None
-        self._reader = Intake(self._router, on_frames, on_flood, self._door.admit, named)
+        self._reader = Intake(self._router, on_frames, on_flood, on_gone, self._door.admit, named)
         self._observation.start()
         if self._far_observation is not None:
             self._far_observation.start()

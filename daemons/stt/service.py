@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from daemons.stt.endpointing import ConfirmAfter, confirm_after
 from daemons.stt.mutes import Mutes
 from daemons.stt.worker import TranscriptWorker
 from ipc.audio import STT_RATE, read_wav, silence
-from ipc.call import Call, Handler
+from ipc.call import Call, Caller, Handler
 from ipc.errors import CallError, Code
 from ipc.ids import new_rid
 from ipc.limits import CREDIT_FAR
@@ -53,6 +54,10 @@ STALL_S = 2.0
 
 CLOCK_SLACK_NS = 10_000_000_000
 """Capture times further from now than this are not of this host's clock."""
+
+SOUND_LEFT_NS = 300_000_000
+"""What may still sound of an answer whose dialog has died: tts ends it as soon as stt knows, and a sound card holds
+100 ms."""
 
 EVENTS_MAX = 1024
 """Events that wait for a listener; they come a few a second, so one that is this far behind does not read."""
@@ -215,11 +220,21 @@ class SttService:
 
     def _mute(self, call: Call) -> Result:
         body: Mute = call.body
-        self._mutes.mute(body.conversation, body.from_ns, body.lease_ms, time.monotonic_ns())
+        self._mutes.mute(body.conversation, body.from_ns, body.lease_ms, time.monotonic_ns(), call.caller)
+        call.caller.farewells["mutes"] = partial(self._unmute_all, call.caller)
         if ear := self._ears.get(body.conversation):
             self._marks.mark(call.rid, Stage.MUTED, body.from_ns, body.lease_ms)
             ear.mute(body.from_ns, body.lease_ms)
         return Done()
+
+    def _unmute_all(self, caller: Caller) -> None:
+        """Who is gone lifts no mute, and what it let sound ends with it, too."""
+        now_ns = time.monotonic_ns()
+        for conversation in self._mutes.told_by(caller, now_ns):
+            until_ns = now_ns + SOUND_LEFT_NS
+            self._mutes.mute(conversation, until_ns, 0, now_ns, caller)
+            if ear := self._ears.get(conversation):
+                ear.mute(until_ns, 0)
 
 
 async def _receive(call: Call, framer: Framer, ear: Ear) -> None:

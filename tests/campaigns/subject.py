@@ -28,7 +28,7 @@ from daemons.llm.service import LlmService
 from daemons.memory.service import MemoryService
 from daemons.stt.service import SttService
 from daemons.tts.service import TtsService
-from ipc.intake import OnFlood, OnPeerFrames
+from ipc.intake import OnFlood, OnGone, OnPeerFrames
 from ipc.transport import ZmqServerTransport
 from tests.campaigns import planted
 
@@ -56,7 +56,7 @@ MAKE: Mapping[str, runtime.Make] = {
 class _Counting(ZmqServerTransport):
     """Counts in a file the messages that are handed to the application, and the peers that they are from."""
 
-    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood) -> None:
+    def start(self, on_frames: OnPeerFrames, on_flood: OnFlood, on_gone: OnGone) -> None:
         path = config.state_dir() / _COUNTS
         path.write_bytes(bytes(16))
         with path.open("r+b") as file:
@@ -68,7 +68,7 @@ class _Counting(ZmqServerTransport):
             counts[0], counts[1] = counts[0] + 1, len(peers)
             on_frames(peer, frames)
 
-        super().start(counted, on_flood)
+        super().start(counted, on_flood, on_gone)
 
 
 class Subject:

@@ -52,7 +52,7 @@ def plant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
         ("no end", CALM, "had no end"),
         ("two ends", CALM, "had more than one end"),
         ("dies", CALM, "died at"),
-        ("blocks", CALM, "let a ping wait for 1."),
+        ("blocks", CALM, "llm let a ping wait for "),
         ("grows", CALM, "llm grew by 1"),
         ("stays dead", CALM + KILL, "kill llm at 2.0 s: not recovered"),
     ],

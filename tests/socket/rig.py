@@ -233,7 +233,7 @@ class RawServer:
         self._transport = wire.server_transport()
 
     async def __aenter__(self) -> RawServer:
-        self._transport.start(self._arrived, lambda peer, quota: None)
+        self._transport.start(self._arrived, lambda peer, quota: None, lambda peer: None)
         return self
 
     async def __aexit__(self, *_: object) -> None:

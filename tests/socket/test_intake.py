@@ -30,6 +30,7 @@ class Room:
     def __init__(self, context: Context) -> None:
         self.got: list[tuple[bytes, bytes]] = []
         self.floods: list[tuple[bytes, str]] = []
+        self.gone: list[bytes] = []
         self.admitted: list[bool] = []
         self._context = context
         self._router = context.socket(zmq.ROUTER)
@@ -46,7 +47,7 @@ class Room:
         return socket
 
     def open(self) -> Intake:
-        self.intake = Intake(self._router, self._deliver, self._flooded, self.admitted.append)
+        self.intake = Intake(self._router, self._deliver, self._flooded, self.gone.append, self.admitted.append)
         return self.intake
 
     def close(self) -> None:

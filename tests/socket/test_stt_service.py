@@ -99,7 +99,7 @@ def test_a_spoken_question_becomes_a_turn(tmp_path: Path) -> None:
             events: list[Body] = []
             async for item, _ in listening:
                 events.append(item)
-                if isinstance(item, TurnFinal) and item.revision == 2:
+                if isinstance(item, TurnFinal) and "key" in words(item.text):
                     break
         _check_two_utterances(events)
 
@@ -112,10 +112,13 @@ def _check_two_utterances(events: list[Body]) -> None:
     assert any(isinstance(event, Partial) for event in events)
     told = [event for event in events if isinstance(event, TurnCandidate | TurnFinal)]
     final = [event for event in told if isinstance(event, TurnFinal)]
-    assert [event.revision for event in final] == [1, 2]
-    assert {"plumber", "tuesday"} <= set(words(final[0].text))
-    assert {"plumber", "tuesday", "spare", "key"} <= set(words(final[1].text))
-    assert [event.revision for event in events if isinstance(event, TurnResumed)] == [1]
+    first, last = final
+    assert {"plumber", "tuesday"} <= set(words(first.text))
+    assert {"plumber", "tuesday", "spare", "key"} <= set(words(last.text))
+    # Where the voice takes breath inside a sentence, which it does at random, that is resumed, too.
+    resumed = [event.revision for event in events if isinstance(event, TurnResumed)]
+    assert resumed == list(range(1, last.revision))
+    assert first.revision in resumed
     for event in told:
         assert event.last_voiced_ns < event.endpoint_ns
         assert event.last_voiced_ns < event.transcript_ns

@@ -268,7 +268,7 @@ def test_settings_are_made_before_the_socket_is_used(sockets: Wire) -> None:
 def test_sends_after_the_end_are_refused_not_raised(sockets: Wire) -> None:
     async def test() -> None:
         transport, joined = sockets.server_transport(), sockets.client_transport()
-        transport.start(lambda peer, frames: None, lambda peer, quota: None)
+        transport.start(lambda peer, frames: None, lambda peer, quota: None, lambda peer: None)
         joined.start(lambda: None, lambda: None, lambda frames: None)
         assert not transport.send(b"nobody", [b"a"])
         joined.close()

@@ -183,14 +183,21 @@ def test_a_wrong_configuration_is_not_tried_again_and_again(services: Services) 
 def test_the_journal_tells_the_story_of_a_turn_and_no_word_of_it(services: Services) -> None:
     environ = {"TIMMY_RUNTIME": "/run/timmy", "HOME": "/root"}
     secret = "Where is the zanzibar key?"
+
+    def records_of(**fields: str) -> list[dict[str, str]]:
+        wanted = [f"{name}={value}" for name, value in fields.items()]
+        found = services.machine.run("journalctl", "--no-pager", "--output=json", *wanted).stdout
+        return [json.loads(line) for line in found.splitlines()]
+
+    def ended() -> list[str]:
+        return [record["REQUEST_ID"] for record in records_of(DAEMON="dialog", STAGE="ended")]
+
+    before = set(ended())
     services.machine.run(TIMMY, "ask", secret, environ=environ)
-    journal = Path(f"{services.machine.root}/var/lib/timmy/dialog/to-remember.jsonl")
-    until(lambda: journal.exists() and not journal.read_bytes())  # then memory has its part in it
-    services.machine.systemctl("stop", "timmy.target")  # marks are written by then
-    told = services.machine.run("journalctl", "--no-pager", "--output=json", "DAEMON=dialog", "STAGE=ended").stdout
-    rid = json.loads(told.splitlines()[-1])["REQUEST_ID"]
-    story = services.machine.run("journalctl", "--no-pager", "--output=json", f"REQUEST_ID={rid}").stdout
-    records = [json.loads(line) for line in story.splitlines()]
+    (rid,) = until(lambda: set(ended()) - before, "the turn is in the journal")
+    until(lambda: records_of(DAEMON="memory", REQUEST_ID=rid), "memory has its part in it, a moment after the end")
+    services.machine.systemctl("stop", "timmy.target")  # all is written by then
+    records = records_of(REQUEST_ID=rid)
     assert {"dialog", "llm", "memory"} <= {record["DAEMON"] for record in records}
     assert {"heard", "first_token", "ended"} <= {record.get("STAGE") for record in records}
     assert all(len(record["MESSAGE_ID"]) == 32 for record in records if "MESSAGE_ID" in record)
