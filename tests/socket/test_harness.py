@@ -115,7 +115,7 @@ def test_what_a_model_does_to_its_callers(fault: str, outcome: str, code: Code |
         assert (reply.outcome, reply.code) == (outcome, code)
         assert reply.text == text or fault == "die"  # what it had in hand may die with it
         llm.engine()
-        if not llm.running:
+        if fault == "die":  # its connection ends a moment before it does
             assert llm.wait_end() == -9
             llm.start()
         assert llm.ask(QUESTION).text == "Paris it is."
