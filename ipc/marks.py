@@ -163,6 +163,8 @@ class Marks(Marker):
         self._lost_lock = threading.Lock()
         self._file = _File(daemon, directory)
         self._closing = threading.Event()
+        self._something = threading.Event()
+        self._asleep = False
         self._thread = threading.Thread(target=self._run, name="marks", daemon=True)
         self._thread.start()
 
@@ -171,27 +173,46 @@ class Marks(Marker):
             self._lose(1)
             return
         self._ring.append((rid, stage, time.monotonic_ns() if t_ns is None else t_ns, arg))
+        if self._asleep:
+            self._wake()
 
     def note(self, rid: bytes, key: str, text: str) -> None:
         if len(self._notes) >= min(self._room, _RING_NOTES):
             self._lose(1)
             return
         self._notes.append(Note(rid, key, text))
+        if self._asleep:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._asleep = False  # once is enough: the next marks need not
+        self._something.set()
 
     def close(self) -> None:
         """Writes what there is. Marks after this are lost."""
         self._room = 0
         self._closing.set()
+        self._something.set()
         self._thread.join()
         self._file.close()
 
     def _run(self) -> None:
-        while not self._closing.wait(DRAIN_S):
+        """Sleeps while there is nothing, and gathers for DRAIN_S from the first mark on."""
+        while not self._closing.is_set():
+            self._something.clear()
+            self._asleep = True  # before it looks: who comes later sees it
+            if not self._waiting:
+                self._something.wait()
+            self._asleep = False
+            self._closing.wait(DRAIN_S)
             self._drain()
-        self._drain()
+
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._ring or self._notes or self._lost)
 
     def _drain(self) -> None:
-        while self._ring or self._notes or self._lost:
+        while self._waiting:
             with self._lost_lock:
                 lost, self._lost = self._lost, 0
             notes = [self._notes.popleft() for _ in range(min(len(self._notes), _BLOCK_NOTES))]

@@ -12,8 +12,8 @@ T = TypeVar("T")
 QUIET_AFTER_FRAMES = 2_000 // FRAME_MS
 """So much quiet goes on at once: the longest silence that ends a turn is 1,200 ms, and no end is told late."""
 
-HELD_FRAMES = 200 // FRAME_MS
-"""So many quiet frames go on together after that: five wake-ups a second instead of fifty."""
+HELD_FRAMES = 500 // FRAME_MS
+"""So many quiet frames go on together after that: two wake-ups a second instead of fifty."""
 
 _ABOVE_FLOOR_DB = 6.0
 _FIRST_FLOOR_DB = -50.0  # a recording may begin in the middle of a word

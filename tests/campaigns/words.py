@@ -21,7 +21,6 @@ import msgpack
 
 from ipc.client import Client
 from ipc.endpoints import DAEMONS
-from ipc.marks import trace_files
 from ipc.messages import Status
 from tests.support import fake_house
 from tests.support.eventually import eventually
@@ -176,8 +175,8 @@ def _told(path: Path) -> list[str]:
 def _look_at_tools(folder: Path) -> None:
     """What the other commands show of it."""
     page = folder / "report.html"
-    traces = Path(os.environ["TIMMY_STATE"]) / "trace"
-    asyncio.run(eventually(lambda: bool(trace_files(traces))))  # they are written twice a second
+    # Marks are written twice a second, a daemon's first into a file that has no turn yet.
+    asyncio.run(eventually(lambda: command("latency", "turns")[0] == 0))
     for arguments in (
         ("memory", "list"), ("memory", "list", "--json"), ("status",), ("status", "--json"),
         ("latency", "turns"), ("latency", "report", "--html", str(page)),

@@ -96,7 +96,7 @@ def at_once() -> None:
         heard = _frames(recorder)
         hops, lost = [], 0
         for frames in heard.values():
-            # What is quiet is held for up to 200 ms, on purpose.
+            # What is quiet is held for up to 500 ms, on purpose.
             hops += [(came - captured - FRAME_NS) / 1e6 for came, captured, sounds in frames if sounds]
             lost += round((frames[-1][1] - frames[0][1]) / FRAME_NS) + 1 - len(frames)
         hops.sort()
