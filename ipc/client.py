@@ -119,7 +119,7 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines()
         self._transport.start(self._up, self._down, self._arrived)
-        self._tick_later()
+        self._ticker = self._loop.call_later(limits.PING_INTERVAL_S, self._tick)
         return self
 
     async def close(self) -> None:
@@ -250,7 +250,9 @@ class Client:
         """Pings; gives up a peer that did not answer the last one; greets again one that came to."""
         # Time that this loop itself lost is not the peer's silence.
         self._last_heard_ns += int(max(0.0, self._loop.time() - self._ticker.when()) * 1e9)
-        self._tick_later()
+        # All clients at the same moments: an idle process wakes once for all of them.
+        next_s = (self._loop.time() // limits.PING_INTERVAL_S + 1) * limits.PING_INTERVAL_S
+        self._ticker = self._loop.call_at(next_s, self._tick)
         silent_s = (time.monotonic_ns() - self._last_heard_ns) / 1e9
         if not self._ready.is_set():
             if self._wired and self._hello is None:
@@ -262,11 +264,6 @@ class Client:
         elif self._ping is None and (self._streams or silent_s > limits.IDLE_PING_INTERVAL_S):
             with suppress(PeerGone):
                 self._ping = self._open(Ping(), new_rid(), 0)
-
-    def _tick_later(self) -> None:
-        """All clients at the same moments: an idle process wakes once for all of them."""
-        interval_s = limits.PING_INTERVAL_S
-        self._ticker = self._loop.call_at((self._loop.time() // interval_s + 1) * interval_s, self._tick)
 
     # --- in and out ---
 

@@ -45,6 +45,10 @@ REST_MS = 300
 """The voice needs a tenth of a second for a first clause, and half as long again beside a model that writes on. What
 takes longer than this is not the model's fault."""
 
+REST_ON_MS = 100
+"""From its first sound on the voice has 190 ms for the next piece of a first clause, and a model that writes on beside
+it takes half of the processor. So much the pieces of four words need on two cores."""
+
 FORESEE_WORDS = 3
 """Fewer words of a question call up nothing yet."""
 
@@ -230,7 +234,7 @@ class Conversation:
         if turn.line.first_clause_received:
             return []
         turn.line.first_clause_received = received_ns
-        return [] if turn.model_over else [RestModel(work, 0)]
+        return [] if turn.model_over else [RestModel(work, REST_ON_MS)]
 
     def playback_started(self, work: Work, t_ns: int, now_ns: int) -> list[Effect]:
         """The first sample sounds: from that moment on the microphone hears only us, and what was heard is kept."""

@@ -70,13 +70,13 @@ class LlamaModel:
         self._prefix_cache = prefix_cache
         self._worker = ThreadPoolExecutor(1, "llama")
         self._closing = threading.Event()
-        self._awake = threading.Event()
+        self._rest = threading.Condition()
         self._rest_ends = 0.0
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
         chunks: asyncio.Queue[_Chunk | Exception | None] = asyncio.Queue()
         stop = threading.Event()
-        self._awake.set()
+        self.rest(0)
         loop = asyncio.get_running_loop()
         self._worker.submit(
             self._work,
@@ -94,17 +94,21 @@ class LlamaModel:
                 usage = _usage(chunk, prompt, finish) or usage
         finally:
             stop.set()
-            self._awake.set()
+            self.rest(0)
         if usage is None:
             raise EngineError(Code.ENGINE_FAILED, "llama.cpp ended without an answer: restart the llm daemon")
         yield usage
 
     def rest(self, seconds: float) -> None:
-        self._rest_ends = time.monotonic() + seconds
-        if seconds:
-            self._awake.clear()
-        else:
-            self._awake.set()
+        with self._rest:
+            self._rest_ends = time.monotonic() + seconds
+            self._rest.notify_all()
+
+    def _stand_still(self) -> None:
+        """Until the rest is over; its end may be moved meanwhile."""
+        with self._rest:
+            while (left_s := self._rest_ends - time.monotonic()) > 0:
+                self._rest.wait(left_s)
 
     def _work(self, body: _Chunk, stop: threading.Event, give: Callable[[_Chunk | Exception | None], object]) -> None:
         """In the worker thread. The library calls back after every token and every batch of the prompt."""
@@ -112,7 +116,7 @@ class LlamaModel:
         def on_chunk(chunk: _Chunk) -> bool:
             if not stop.is_set():
                 give(chunk)
-                self._awake.wait(self._rest_ends - time.monotonic())
+                self._stand_still()
             return stop.is_set() or self._closing.is_set()
 
         try:
@@ -141,7 +145,7 @@ class LlamaModel:
 
     async def close(self) -> None:
         self._closing.set()
-        self._awake.set()
+        self.rest(0)
         await asyncio.to_thread(self._worker.shutdown)
         self._server = None
 

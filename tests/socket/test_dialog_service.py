@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from daemons.config import Config
-from daemons.dialog.core import APOLOGY, APOLOGY_BROKEN_OFF, APOLOGY_NOT_HEARD, REST_MS
+from daemons.dialog.core import APOLOGY, APOLOGY_BROKEN_OFF, APOLOGY_NOT_HEARD, REST_MS, REST_ON_MS
 from daemons.dialog.effects import Store
 from daemons.dialog.service import DialogService
 from ipc import messages as m
@@ -251,7 +251,7 @@ def test_the_model_rests_while_the_first_clause_is_made_and_goes_on_when_it_is(r
         others.answer = ["Under the pot. ", "There"]
         others.model_awaits_rests = 2
         assert (await ask(client, speak=True)).said == "Under the pot. There"
-        assert others.of(m.Rest) == [m.Rest(ms=REST_MS), m.Rest(ms=0)]
+        assert others.of(m.Rest) == [m.Rest(ms=REST_MS), m.Rest(ms=REST_ON_MS)]
 
     run(scene)
 

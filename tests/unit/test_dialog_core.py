@@ -7,7 +7,15 @@ from typing import TypeVar
 import pytest
 
 from daemons.dialog import patience
-from daemons.dialog.core import APOLOGY, APOLOGY_BROKEN_OFF, APOLOGY_NOT_HEARD, MUTE_LEASE_MS, REST_MS, Conversation
+from daemons.dialog.core import (
+    APOLOGY,
+    APOLOGY_BROKEN_OFF,
+    APOLOGY_NOT_HEARD,
+    MUTE_LEASE_MS,
+    REST_MS,
+    REST_ON_MS,
+    Conversation,
+)
 from daemons.dialog.effects import (
     CancelModel,
     CancelWork,
@@ -113,7 +121,7 @@ def test_a_turn_from_first_word_to_stored_memory() -> None:
     effects = talk.token(work, " pot. It", 1110 * MS, 1111 * MS)
     assert effects == [TellSaid(A, "Under the pot."), SpeakClause(work, "Under the pot."), RestModel(work, REST_MS)]
     assert talk.phase is Phase.SPEAKING
-    assert talk.clause_ready(work, 1112 * MS, 1200 * MS) == [RestModel(work, 0)]
+    assert talk.clause_ready(work, 1112 * MS, 1200 * MS) == [RestModel(work, REST_ON_MS)]
     promise = Store(A, "Where is the key?")
     assert talk.playback_started(work, 1210 * MS, 1211 * MS) == [Mute(A, 1210 * MS, MUTE_LEASE_MS), promise]
     assert talk.in_hand == A
@@ -558,7 +566,7 @@ def test_the_model_rests_for_the_first_clause_only_and_only_while_it_has_words_t
     work = thinking(talk)
     first = talk.token(work, "Under the pot. ", 1, 1)
     assert [effect for effect in first if isinstance(effect, RestModel)] == [RestModel(work, REST_MS)]
-    assert talk.clause_ready(work, 2, 3) == [RestModel(work, 0)]
+    assert talk.clause_ready(work, 2, 3) == [RestModel(work, REST_ON_MS)]
     assert kinds(talk.token(work, "There it lies. ", 4, 4)) == [TellSaid, SpeakClause]
     assert talk.clause_ready(work, 5, 6) == []
 

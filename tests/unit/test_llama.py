@@ -176,6 +176,7 @@ def test_a_rest_ends_with_its_time_and_with_its_answer(model: LlamaModel, counti
     async def check() -> None:
         answer = model.generate(Prompt([("user", "Tell me a very long story.")], 200))
         assert isinstance(await anext(answer), str)
+        model.rest(3600)
         model.rest(0.1)
         await eventually(lambda: counting.chunks > 10)
         model.rest(3600)
