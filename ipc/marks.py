@@ -201,11 +201,12 @@ class Marks(Marker):
         while not self._closing.is_set():
             self._something.clear()
             self._asleep = True  # before it looks: who comes later sees it
-            if not self._waiting:
+            if not (self._waiting or self._closing.is_set()):
                 self._something.wait()
             self._asleep = False
             self._closing.wait(DRAIN_S)
             self._drain()
+        self._drain()  # what came between the last look and the end
 
     @property
     def _waiting(self) -> bool:
