@@ -29,7 +29,11 @@ LULL_NS = 20 * MS
 """A silence this long, one frame, is worth a transcript: what was said until then may be all."""
 PAUSE_NS = 60 * MS
 """A silence this long ends a phrase: only real speech ends it again. Words have shorter ones inside."""
-PARTIAL_NS = 900 * MS
+DRAFT_EVERY = 5
+"""While speech goes on, drafts are begun this many times as long after each other as the last transcript took: a
+speaker who stops meanwhile seldom has to wait for one (docs/adr/006-hearing.md)."""
+DRAFT_NS = (300 * MS, 900 * MS)
+"""But neither more nor less often; the longer one until there was a transcript."""
 CLOSE_NS = 10_000 * MS
 """A turn that no mute closes can be joined this long."""
 
@@ -81,6 +85,7 @@ class Segmenter:
         self._mute: MuteLease | None = None
         self._job: _Job | None = None
         self._asked_ns = 0  # when the last transcript was asked for
+        self._draft_ns = DRAFT_NS[1]  # from then to the next draft
         self._out: list[Effect] = []
 
     def adopt(self, confirm_after: ConfirmAfter, candidate_ms: int) -> None:
@@ -111,6 +116,7 @@ class Segmenter:
         job, turn = self._job, self._turn
         assert job is not None
         self._job = None
+        self._draft_ns = min(max(DRAFT_EVERY * (now_ns - self._asked_ns), DRAFT_NS[0]), DRAFT_NS[1])
         if turn is not None and job.frames is turn.frames:
             if text is None:
                 self._drop(turn, "the transcriber failed", now_ns)
@@ -221,7 +227,7 @@ class Segmenter:
             self._announce(turn, now_ns)
         elif self._job is None:
             paused = silent_ns >= LULL_NS or turn.endpoint_ns > 0
-            if paused or (self._drafts and now_ns - self._asked_ns >= PARTIAL_NS):
+            if paused or (self._drafts and now_ns - self._asked_ns >= self._draft_ns):
                 self._ask(turn, not paused, now_ns)
 
     def _confirm(self, turn: Turn, silent_ns: int, now_ns: int) -> None:
