@@ -22,7 +22,7 @@ def test_what_storing_adds_is_with_it_less_without(capsys: pytest.CaptureFixture
         WITHOUT: {"ms": {"p50": 290, "p90": 290}, "waiting": 0},
     }
     show(figures)
-    assert "Storing adds +10.0 ms (trimmed mean of 4 pairs; 95 % interval +10.0 to +10.0" in capsys.readouterr().out
+    assert "Storing adds +10.0 ms (trimmed mean of 4 pairs; 99 % interval +10.0 to +10.0" in capsys.readouterr().out
 
 
 def test_a_pair_of_which_one_was_not_heard_is_left_out() -> None:

@@ -68,12 +68,12 @@ def ratios(outcomes: Outcomes) -> dict[str, dict[str, float]]:
 
 
 def bootstrap(
-    values: Sequence[_T], statistic: Callable[[Sequence[_T]], float], seed: int = SEED
+    values: Sequence[_T], statistic: Callable[[Sequence[_T]], float], seed: int = SEED, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
-    """The percentile bootstrap interval of a statistic (Efron 1979) at CONFIDENCE: the values are drawn anew."""
+    """The percentile bootstrap interval of a statistic (Efron 1979): the values are drawn anew."""
     chance = random.Random(seed)
     drawn = sorted(statistic(chance.choices(values, k=len(values))) for _ in range(RESAMPLES))
-    outside = (1 - CONFIDENCE) / 2
+    outside = (1 - confidence) / 2
     return drawn[int(outside * RESAMPLES)], drawn[int((1 - outside) * RESAMPLES) - 1]
 
 

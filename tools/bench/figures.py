@@ -196,7 +196,7 @@ FIGURES = (
     *(
         Figure(what, "storing", ("added_ms", key), ("pairs",), "ms", at_most=limit, digits=1)
         for what, key, limit in (
-            ("half the width of its 95 % interval", "half_width", 5),
+            ("half the width of its 99 % interval", "half_width", 5),
             ("how far that interval is from 0", "from_zero", 0),
         )
     ),

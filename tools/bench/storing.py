@@ -34,6 +34,9 @@ SHORT_ANSWERS = {"TIMMY_DIALOG_MAX_ANSWER_TOKENS": "4", "TIMMY_DIALOG_HISTORY_TU
 TRIMMED = 0.2
 """Share of the differences that is left out at each end: other work on the machine makes some of them large."""
 
+CONFIDENCE = 0.99
+"""Of the interval. At 95 % one run of twenty would show an effect where there is none."""
+
 LISTEN_S = 0.1
 BREATH_S = 0.1
 POLL_S = 0.005
@@ -53,7 +56,7 @@ Pair = Mapping[str, Asked]
 
 
 @click.command()
-@click.option("--pairs", default=70, show_default=True, type=click.IntRange(2, 1000), help="How often both are asked.")
+@click.option("--pairs", default=140, show_default=True, type=click.IntRange(2, 1000), help="How often both are asked.")
 @json_option
 def storing(pairs: int, as_json: bool) -> None:
     """Ask a question while the words before it wait to be remembered, and when nothing waits; compare the times to the
@@ -63,7 +66,7 @@ def storing(pairs: int, as_json: bool) -> None:
     in the journal. With storing, the question comes while it waits there; without, when it has been stored. In between
     the voice reads a sentence and is broken off, so that the question follows the same work at once in both: after half
     a second of rest alone a first sound comes some 25 ms later. Which of a pair comes first is drawn. A pair takes
-    about 2 seconds.
+    about 3 seconds.
 
     \b
     timmy bench storing --pairs 20 --json
@@ -90,8 +93,8 @@ def show(figures: Mapping[str, Any]) -> None:
     )
     added = figures["added_ms"]
     click.echo(
-        f"Storing adds {added['mean']:+.1f} ms (trimmed mean of {figures['pairs']} pairs; 95 % interval "
-        f"{added['low']:+.1f} to {added['high']:+.1f}, bootstrap and order with seed {figures['seed']})."
+        f"Storing adds {added['mean']:+.1f} ms (trimmed mean of {figures['pairs']} pairs; {CONFIDENCE * 100:.0f} % "
+        f"interval {added['low']:+.1f} to {added['high']:+.1f}, bootstrap and order with seed {figures['seed']})."
     )
 
 
@@ -116,7 +119,7 @@ def compare(asked: Sequence[Pair], sounded_ms: Mapping[bytes, float]) -> dict[st
 def added(differences: Sequence[float]) -> dict[str, float]:
     """Trimmed mean with its percentile bootstrap interval (Efron 1979). `from_zero`: how far from 0 the interval is, 0
     when 0 is in it."""
-    low, high = bootstrap(differences, _trimmed_mean)
+    low, high = bootstrap(differences, _trimmed_mean, confidence=CONFIDENCE)
     return {
         "mean": _trimmed_mean(differences),
         "low": low,
