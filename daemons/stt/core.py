@@ -56,6 +56,7 @@ class _Job:
     frames: list[Heard]
     covers_ns: int
     draft: bool
+    asked_ns: int
 
 
 class Segmenter:
@@ -84,7 +85,7 @@ class Segmenter:
         self._turn: Turn | None = None
         self._mute: MuteLease | None = None
         self._job: _Job | None = None
-        self._asked_ns = 0  # when the last transcript was asked for
+        self._asked_ns = 0  # when speech began or the last transcript was asked for
         self._draft_ns = DRAFT_NS[1]  # from then to the next draft
         self._out: list[Effect] = []
 
@@ -116,7 +117,7 @@ class Segmenter:
         job, turn = self._job, self._turn
         assert job is not None
         self._job = None
-        self._draft_ns = min(max(DRAFT_EVERY * (now_ns - self._asked_ns), DRAFT_NS[0]), DRAFT_NS[1])
+        self._draft_ns = min(max(DRAFT_EVERY * (now_ns - job.asked_ns), DRAFT_NS[0]), DRAFT_NS[1])
         if turn is not None and job.frames is turn.frames:
             if text is None:
                 self._drop(turn, "the transcriber failed", now_ns)
@@ -245,7 +246,7 @@ class Segmenter:
 
     def _ask(self, turn: Turn, draft: bool, now_ns: int) -> None:
         covers_ns = turn.last_voiced_ns
-        self._job = _Job(turn.frames, covers_ns, draft)
+        self._job = _Job(turn.frames, covers_ns, draft, now_ns)
         self._asked_ns = now_ns
         pcm = b"".join(heard.pcm for heard in turn.frames)
         self._out.append(Transcribe(pcm, draft, lambda: turn.last_voiced_ns != covers_ns))

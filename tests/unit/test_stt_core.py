@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemons.stt.core import CLOSE_NS, MS, Effect, Segmenter, Transcribe
-from daemons.stt.turn import SEGMENT_FRAMES, Heard
+from daemons.stt.turn import SEGMENT_FRAMES, START_VOICED, Heard
 from ipc.audio import FRAME_MS, FRAME_NS
 from ipc.messages import Down, Muted, Partial, SpeechStarted, TurnCandidate, TurnDropped, TurnFinal, TurnResumed
 
@@ -247,6 +247,14 @@ def test_the_slower_the_transcriber_the_fewer_the_drafts(delay: int, apart_ms: i
     assert set(frames) == {apart_ms // FRAME_MS}
 
 
+def test_a_transcript_that_outlasts_its_turn_counts_in_full() -> None:
+    room = Room(delay=12).hear("a" * 45 + ".")
+    room.mute(START_NS, 100)
+    room.hear("b" * 100)
+    assert room.story[-1] == "2 started"
+    assert len(room.jobs[1].pcm) == START_VOICED + 900 // FRAME_MS
+
+
 def test_without_drafts_words_are_looked_for_in_pauses_alone() -> None:
     room = Room(drafts=False).hear("a" * 150 + ms(100) + "b" * 150 + ms(600))
     assert [job.draft for job in room.jobs] == [False, False]
@@ -255,7 +263,7 @@ def test_without_drafts_words_are_looked_for_in_pauses_alone() -> None:
 
 def test_a_partial_is_not_told_twice() -> None:
     room = Room().hear("a" * 150)
-    assert len(room.jobs) > 3
+    assert len(room.jobs) == 7
     assert len(room.of(Partial)) == 1
 
 
